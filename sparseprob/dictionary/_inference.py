@@ -1,0 +1,92 @@
+"""Top-k inference: the most probable states of each point with their true probabilities."""
+
+import numpy as np
+
+from .._arrays import compute_namespace, to_numpy
+from ._linear_model import state_energies, states_of
+from ._states import build_state_table
+
+_ENERGY_BYTES = 64 * 2**20  # energies of all states of a chunk stay below this
+
+
+def rows_per_chunk(n_states, dtype):
+    """Rows whose state energies fit into a moderate buffer."""
+    return max(1, _ENERGY_BYTES // (n_states * np.dtype(dtype).itemsize))
+
+
+def top_states(model, Y, context, table, top_k):
+    """Most probable states of a chunk.
+
+    Returns
+    -------
+    states : ndarray of shape (n, k, H)
+    log_prob : ndarray of shape (n, k), float64
+        Normalized over K_n, descending.
+    marginals : ndarray of shape (n, V, H)
+    """
+    xp = compute_namespace(Y)
+    B = model.project(Y, context)
+    candidates = model.candidates(B, context, table)
+    energies = state_energies(B, candidates, context, table).astype(np.float64)
+    top = energies.max(axis=0)
+    log_norm = top + xp.log(xp.exp(energies - top).sum(axis=0))
+    k = min(top_k, len(energies))
+    order = _largest(energies, k)
+    log_prob = xp.take_along_axis(energies, order, axis=0) - log_norm
+    states = states_of(order, candidates, table, model.values, B.shape[0])
+    marginals = _marginals(xp.exp(energies - log_norm), candidates, table, context, B.shape[0])
+    return states, to_numpy(log_prob.T), to_numpy(marginals)
+
+
+def _largest(energies, k):
+    """Row numbers (k, n) of the k largest entries of each column, descending."""
+    xp = compute_namespace(energies)
+    if k < len(energies):
+        order = xp.argpartition(-energies, k - 1, axis=0)[:k]
+    else:
+        order = xp.broadcast_to(xp.arange(k)[:, None], energies.shape)
+    inner = xp.argsort(-xp.take_along_axis(energies, order, axis=0), axis=0)
+    return xp.take_along_axis(order, inner, axis=0)
+
+
+def _marginals(q, candidates, table, context, H):
+    """q(s_h = phi_k), shape (n, V, H), from the probabilities of all states."""
+    xp = compute_namespace(q)
+    V, n = len(context.slope), q.shape[1]
+    marginals = q[1 : 1 + V * H].reshape(V, H, n).copy()
+    columns = xp.arange(n)
+    for u in range(table.n_candidates * V):
+        containing = np.flatnonzero((table.members == u).any(axis=1)) + 1 + V * H
+        if containing.size:
+            marginals[u % V][candidates[u // V], columns] += q[xp.asarray(containing)].sum(axis=0)
+    return xp.moveaxis(marginals, 2, 0)
+
+
+def infer_rows(model, Y, context, table, *, top_k, adaptive, limits, max_states):
+    """Infer the rows of a chunk, widening the state set where the best state hits the limit.
+
+    Returns a dict of ndarrays: states, log_prob, marginals, n_candidates, max_active.
+    """
+    states, log_prob, marginals = top_states(model, Y, context, table, top_k)
+    n, H = len(Y), states.shape[2]
+    result = {
+        "states": states, "log_prob": log_prob, "marginals": marginals,
+        "n_candidates": np.full(n, table.n_candidates), "max_active": np.full(n, table.max_active),
+    }  # fmt: skip
+    xp = compute_namespace(Y)
+    while adaptive:
+        n_candidates, max_active = table.n_candidates + 1, table.max_active + 1
+        full = (result["states"][:, 0] != 0).sum(axis=1) == table.max_active
+        redo = np.flatnonzero(full & (result["max_active"] == table.max_active))
+        n_candidates = min(n_candidates, limits[0])
+        if not redo.size or max_active > min(limits[1], n_candidates):
+            break
+        table = build_state_table(
+            n_candidates, max_active, table.n_values, n_components=H, max_states=max_states
+        )
+        wider = top_states(model, Y[xp.asarray(redo)], context, table, top_k)
+        for name, value in zip(("states", "log_prob", "marginals"), wider, strict=True):
+            k = min(result[name].shape[1], value.shape[1]) if name != "marginals" else None
+            result[name][redo] = value[:, :k]
+        result["n_candidates"][redo], result["max_active"][redo] = n_candidates, max_active
+    return result

@@ -1,0 +1,144 @@
+"""Sufficient statistics in one packed buffer, and a one-pass summary of the rows of X."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .. import mpi
+from .._arrays import compute_namespace, row_chunks, to_numpy
+
+
+class Statistics:
+    """Named sums over rows as views into one contiguous float64 buffer, ready for `row_sum`."""
+
+    def __init__(self, shapes, xp=np, buffer=None):
+        sizes = {name: int(np.prod(shape)) for name, shape in shapes.items()}
+        self.shapes = dict(shapes)
+        self.buffer = xp.zeros(sum(sizes.values())) if buffer is None else buffer
+        self._views, start = {}, 0
+        for name, size in sizes.items():
+            self._views[name] = self.buffer[start : start + size].reshape(shapes[name])
+            start += size
+
+    def __getitem__(self, name):
+        return self._views[name]
+
+    def __setitem__(self, name, value):  # so that `statistics["x"] += value` adds in place
+        if value is not self._views[name]:
+            self._views[name][...] = value
+
+    def summed(self):
+        """Return the statistics of all ranks, on the host."""
+        return Statistics(self.shapes, buffer=mpi.row_sum(to_numpy(self.buffer)))
+
+    def blended(self, other, weight):
+        """Return (1 - weight) * self + weight * other."""
+        buffer = (1 - weight) * self.buffer + weight * other.buffer
+        return Statistics(self.shapes, buffer=buffer)
+
+
+class RowSummary(NamedTuple):
+    """What one pass over all rows (of all ranks) tells; float64, on the host."""
+
+    n_rows: int
+    mean: np.ndarray  # (D,)
+    variance: np.ndarray  # (D,)
+    sum_of_squares: float
+    largest_norm: float  # of a row, squared
+    offset: int  # global index of this rank's first row
+    n_local: int
+
+
+def summarize_rows(X, batch_size, dtype):
+    """Summarize X and refuse NaN, infinity and ranks that disagree on the number of features."""
+    n_features = mpi.all_gather(int(X.shape[1]))
+    if len(set(n_features)) > 1:
+        raise ValueError(
+            f"Every rank must pass the same number of features, got {n_features} by rank; "
+            "give each rank rows of the same data."
+        )
+    counts = mpi.all_gather(int(X.shape[0]))
+    offset, n_rows = sum(counts[: mpi.rank()]), sum(counts)
+    if n_rows == 0:
+        raise ValueError("Found array with 0 sample(s) on all ranks, at least 1 is required.")
+    with mpi.errors_together():
+        mean, scatter, squares, largest = _local_moments(X, batch_size, dtype, offset)
+    total, squares = mpi.row_sum(mean * X.shape[0], np.array(squares))
+    common = total / n_rows
+    scatter = mpi.row_sum(scatter + X.shape[0] * (mean - common) ** 2)
+    return RowSummary(
+        n_rows, common, scatter / n_rows, float(squares), mpi.row_max(largest), offset, X.shape[0]
+    )
+
+
+def _local_moments(X, batch_size, dtype, offset):
+    """Mean, scatter, sum of squares and largest squared norm of the rows of this rank, by chunks."""
+    xp = compute_namespace(X)
+    n_seen, mean, scatter = 0, np.zeros(X.shape[1]), np.zeros(X.shape[1])
+    squares = largest = 0.0
+    for start, Y in row_chunks(X, batch_size, dtype):
+        norms = squared_norms(Y)
+        refuse_non_finite(Y, norms, start + offset)
+        chunk_mean = to_numpy(Y.mean(axis=0, dtype=np.float64))
+        centred = Y - xp.asarray(chunk_mean, dtype=Y.dtype)
+        chunk_scatter = to_numpy(xp.einsum("nd,nd->d", centred, centred)).astype(np.float64)
+        n_both, step = n_seen + len(Y), chunk_mean - mean
+        scatter += chunk_scatter + step**2 * (n_seen * len(Y) / n_both)  # Chan, Golub & LeVeque
+        mean, n_seen = mean + step * (len(Y) / n_both), n_both
+        squares += float(norms.sum())
+        largest = max(largest, float(norms.max()))
+    return mean, scatter, squares, largest
+
+
+def squared_norms(Y):
+    """Squared norms of the rows in float64, without a float64 copy of Y."""
+    xp = compute_namespace(Y)
+    return xp.einsum("nd,nd->n", Y, Y).astype(np.float64)
+
+
+def refuse_non_finite(Y, norms, offset):
+    """Raise a ValueError naming the first row (global index) with NaN or infinity."""
+    xp = compute_namespace(Y)
+    if bool(xp.isfinite(norms.sum())):
+        return
+    finite = xp.isfinite(Y).all(axis=1)
+    if bool(finite.all()):
+        raise ValueError(f"The squared norm of a row overflows {Y.dtype}; rescale X.")
+    row = int(to_numpy(xp.argmin(finite)))
+    kind = "NaN" if bool(xp.isnan(Y[row]).any()) else "infinity"
+    raise ValueError(
+        f"Input X contains {kind} in row {row + offset}; remove or impute such rows before fitting."
+    )
+
+
+def kth_largest(values, k):
+    """Return the k-th largest (k >= 1) of the values of all ranks, exactly, by counting.
+
+    Eight rounds of one 256-bin histogram of the bit patterns; nothing that grows with the rows is sent.
+    """
+    bits = np.ascontiguousarray(values, dtype=np.float64).view(np.uint64)
+    negative = bits >> np.uint64(63) == 1
+    keys = np.where(negative, ~bits, bits | np.uint64(1 << 63))  # increasing with the values
+    prefix = 0
+    for shift in range(56, -1, -8):
+        digits = (keys >> np.uint64(shift)) & np.uint64(255)
+        counts = mpi.row_sum(np.bincount(digits.astype(np.intp), minlength=256).astype(np.float64))
+        from_above = np.cumsum(counts[::-1])[::-1]
+        digit = int(np.flatnonzero(from_above >= k)[-1])
+        k -= int(from_above[digit] - counts[digit])
+        prefix |= digit << shift
+        keys = keys[digits == digit]
+    key = np.uint64(prefix)
+    return float((key & ~np.uint64(1 << 63) if prefix >> 63 else ~key).view(np.float64))
+
+
+def row_uniforms(seed, iteration, stream, rows, width):
+    """Uniform numbers (len(rows), width) that depend on the global row numbers only.
+
+    `rows` is a contiguous range; `width` a multiple of 4 (the outputs of one Philox counter step).
+    """
+    generator = np.random.Philox(
+        key=np.array([seed, (stream << 32) + iteration], dtype=np.uint64),
+        counter=rows.start * width // 4,
+    )
+    return np.random.Generator(generator).random((len(rows), width))
