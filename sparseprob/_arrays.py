@@ -16,9 +16,12 @@ def is_array(X):
 
 def is_row_source(X):
     """Whether X is not an array but hands out rows by slicing (an h5py dataset, `on_gpu(...)`)."""
-    return not is_array(X) and all(
-        hasattr(X, name) for name in ("shape", "dtype", "__getitem__", "__len__")
-    ) and not hasattr(X, "iloc") and not hasattr(X, "tocsr")  # data frames and sparse matrices
+    return (
+        not is_array(X)
+        and all(hasattr(X, name) for name in ("shape", "dtype", "__getitem__", "__len__"))
+        and not hasattr(X, "iloc")
+        and not hasattr(X, "tocsr")
+    )  # data frames and sparse matrices
 
 
 def is_on_gpu(X):
@@ -46,7 +49,11 @@ def to_compute(X):
 
 def _cpu_device(X):
     xp = array_api_compat.array_namespace(X)
-    return xp.__array_namespace_info__().default_device() if hasattr(xp, "__array_namespace_info__") else "cpu"
+    return (
+        xp.__array_namespace_info__().default_device()
+        if hasattr(xp, "__array_namespace_info__")
+        else "cpu"
+    )
 
 
 def like(A, X):

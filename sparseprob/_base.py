@@ -1,4 +1,4 @@
-"""The base estimator: validation of X, announced iterations, and models that move between devices."""
+"""The base estimator: validation, announced iterations, models that move between devices."""
 
 import copy
 
@@ -70,8 +70,12 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             checked = X
         else:
             checked = validate_data(
-                self, X, reset=reset, dtype="numeric", ensure_all_finite=False, ensure_min_samples=0
-                if mpi.n_ranks() > 1 else 1,
+                self,
+                X,
+                reset=reset,
+                dtype="numeric",
+                ensure_all_finite=False,
+                ensure_min_samples=0 if mpi.n_ranks() > 1 else 1,
             )
         if not reset:
             self._check_same_library(checked, method)
@@ -90,9 +94,13 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         if kind not in "fiub":
             raise ValueError(f"{name} expects numeric data, got dtype {X.dtype}; convert it first.")
         if shape[0] < 1 and mpi.n_ranks() == 1:
-            raise ValueError(f"Found array with 0 sample(s) (shape={shape}), at least 1 is required.")
+            raise ValueError(
+                f"Found array with 0 sample(s) (shape={shape}), at least 1 is required."
+            )
         if shape[1] < 1:
-            raise ValueError(f"Found array with 0 feature(s) (shape={shape}), at least 1 is required.")
+            raise ValueError(
+                f"Found array with 0 feature(s) (shape={shape}), at least 1 is required."
+            )
         _check_feature_names(self, X, reset=reset)
         _check_n_features(self, X, reset=reset)
 
@@ -101,9 +109,9 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         kinds = [_library(A) for A in (fitted, given)]
         if kinds[0] != kinds[1]:
             raise ValueError(
-                f"Inputs passed to {type(self).__name__}.{method}() must use the same namespace and "
-                f"the same device as those passed to fit(): fitted on {kinds[0]}, got {kinds[1]}. "
-                "Move the model with sparseprob.move_estimator_to(estimator, X)."
+                f"Inputs passed to {type(self).__name__}.{method}() must use the same namespace "
+                f"and the same device as those passed to fit(): fitted on {kinds[0]}, "
+                f"got {kinds[1]}. Move the model with sparseprob.move_estimator_to(estimator, X)."
             )
 
 
@@ -124,8 +132,8 @@ def move_estimator_to(estimator, X):
     estimator : Estimator
         A fitted estimator of this package.
     X : array
-        Any array of the wanted library on the wanted device, for example ``numpy.empty(0)`` to bring
-        a model trained on a GPU back to the host.
+        Any array of the wanted library on the wanted device, for example ``numpy.empty(0)`` to
+        bring a model trained on a GPU back to the host.
 
     Returns
     -------

@@ -40,8 +40,8 @@ def _umask():
 def save(path, state):
     """Write a state: `state["arrays"]` by rank 0, `state["local"]` (arrays of rows) by each rank.
 
-    Local arrays go first, into files of their own named after the iteration, so that a crash between
-    the files leaves the previous checkpoint whole.
+    Local arrays go first, into files of their own named after the iteration, so that a crash
+    between the files leaves the previous checkpoint whole.
     """
     path = Path(path)
     with mpi.errors_together():
@@ -76,11 +76,13 @@ def _read(path):
             content = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
-            f"{str(path)!r} is not a readable checkpoint ({error}); it is truncated or another kind "
-            "of file, so start without resuming."
+            f"{str(path)!r} is not a readable checkpoint ({error}); it is truncated or another "
+            "kind of file, so start without resuming."
         ) from error
     if str(content.pop("__format__", "")) != _FORMAT:
-        raise ValueError(f"{str(path)!r} was not written by sparseprob's Checkpoint; name another file.")
+        raise ValueError(
+            f"{str(path)!r} was not written by sparseprob's Checkpoint; name another file."
+        )
     return content, json.loads(str(content.pop("__meta__")))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sklearn.callback import ProgressBar
 
-from . import _checkpoint, mpi
+from . import _checkpoint
 
 __all__ = ["Checkpoint", "History", "ProgressBar"]
 
@@ -40,7 +40,9 @@ class Checkpoint:
     def setup(self, estimator, context):
         """Check before the first iteration that a checkpoint can be written."""
         if not hasattr(estimator, "_checkpoint_state"):
-            raise TypeError(f"{type(estimator).__name__} has no state to checkpoint; remove Checkpoint.")
+            raise TypeError(
+                f"{type(estimator).__name__} has no state to checkpoint; remove Checkpoint."
+            )
         if not self.path.absolute().parent.is_dir():
             raise FileNotFoundError(
                 f"The folder of the checkpoint {str(self.path)!r} does not exist; create it first."

@@ -19,10 +19,10 @@ _COMM = ContextVar("sparseprob_comm", default=None)
 def distributed(comm=None):
     """Spread every fit in this block over the ranks of an MPI communicator.
 
-    Each rank passes its own rows of X (see `row_slice`) and ends with the same fitted model. Start the
-    program with ``mpiexec -n K python -m mpi4py program.py`` so that one failing rank ends all.
-    Cores are shared out: BLAS and Numba use cores / ranks threads on each node, and rank r of a node
-    uses GPU r modulo the number of GPUs.
+    Each rank passes its own rows of X (see `row_slice`) and ends with the same fitted model. Start
+    the program with ``mpiexec -n K python -m mpi4py program.py`` so that one failing rank ends
+    all. Cores are shared out: BLAS and Numba use cores / ranks threads on each node, and rank r of
+    a node uses GPU r modulo the number of GPUs.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Pairs of compiled kernels, one file per topic and array library, with the same names and arguments."""
+"""Pairs of compiled kernels by topic, with the same names and arguments for each library."""
 
 from importlib import import_module
 

@@ -1,7 +1,7 @@
 """Truncated posteriors of linear models with discrete latents, on the CPU.
 
 Energies in Gram form: a state costs one addition and one pair term per active cause (J. Lücke,
-J. Eggert, JMLR 11:2855-2900, 2010). Points are worked on in blocks, side by side in vector registers.
+J. Eggert, JMLR 11:2855-2900, 2010). Points are worked on in blocks, side by side.
 """
 
 import numpy as np
@@ -120,21 +120,32 @@ def _score(B, scale, shift, h, start, stop, score):
 
 @njit(**_options)
 def _insert(best, label, score, h):
-    """Insert one score per point into its sorted list; strict comparison keeps ties in order."""
+    """Insert latent h into the sorted list of each point; strict comparison keeps ties in order."""
     n_candidates = best.shape[0]
     beaten = False
     for p in range(_BLOCK):
         beaten |= score[p] > best[n_candidates - 1, p]
     if not beaten:
         return
-    name = np.full(_BLOCK, h)
-    for c in range(n_candidates):
-        for p in range(_BLOCK):
-            higher = score[p] > best[c, p]
-            x, y = score[p], best[c, p]
-            best[c, p], score[p] = (x, y) if higher else (y, x)
-            i, j = name[p], label[c, p]
-            label[c, p], name[p] = (i, j) if higher else (j, i)
+    for c in range(n_candidates - 1, 0, -1):
+        _shift(best[c], best[c - 1], label[c], label[c - 1], score, h)
+    for p in range(_BLOCK):
+        x, here, name = score[p], best[0, p], label[0, p]
+        best[0, p] = max(x, here)
+        label[0, p] = h if x > here else name
+
+
+@njit(**_options)
+def _shift(best, best_above, label, label_above, score, h):
+    """Step one place of the sorted lists: keep it, insert h, or take what stood above."""
+    for p in range(_BLOCK):
+        x, here, above = score[p], best[p], best_above[p]
+        name, name_above = label[p], label_above[p]
+        enters, passes = x > here, x > above
+        held = x if enters else here
+        inserted = h if enters else name
+        best[p] = above if passes else held
+        label[p] = name_above if passes else inserted
 
 
 @njit(parallel=True, **_options)
@@ -149,7 +160,11 @@ def _posterior(
         walk = np.empty((U + len(parent), _BLOCK), dtype)
         alone = np.empty((U, _BLOCK), dtype)
         joint = np.empty((U, U, _BLOCK), dtype)
-        top, total, energy = np.empty(_BLOCK, dtype), np.empty(_BLOCK, dtype), np.empty(_BLOCK, dtype)
+        top, total, energy = (
+            np.empty(_BLOCK, dtype),
+            np.empty(_BLOCK, dtype),
+            np.empty(_BLOCK, dtype),
+        )
         for block in range(task * n_blocks // n_tasks, (task + 1) * n_blocks // n_tasks):
             start = block * _BLOCK
             size = min(_BLOCK, n - start)

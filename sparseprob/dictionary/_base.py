@@ -13,30 +13,28 @@ from sklearn.base import (
 )
 from sklearn.callback import with_callbacks
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import Bunch, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .. import _checkpoint, mpi
-from .._arrays import compute_dtype, compute_namespace, is_on_gpu, like, row_chunks, to_compute, to_numpy
+from .._arrays import compute_dtype, like, to_numpy
 from .._base import Estimator
-from ._inference import infer_rows, rows_per_chunk
+from ._encoder import SparseEncoder, rows_at_once
 from ._initial import initial_parameters
 from ._online import OnlineStatistics
 from ._schedule import LinearSchedule
-from ._states import build_state_table, n_states
-from ._statistics import refuse_non_finite, squared_norms, summarize_rows
+from ._states import build_state_table
+from ._statistics import summarize_rows
 from ._truncated_em import EMState, TruncatedEM
-
-_CPU_ROWS, _GPU_ROWS = 4096, 2**18  # rows of a chunk
 
 
 class TruncatedSparseCoding(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Estimator
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, SparseEncoder, Estimator
 ):
     """Base of the sparse coding models: fit, inference, sampling, checkpoints, online learning.
 
-    A subclass supplies its alphabet ``_values``, ``_make_model()`` (statistics, M-step), the annealing
-    points ``_annealing``, the parameters it can learn, and its fitted attributes.
+    A subclass supplies its alphabet ``_values``, ``_make_model()`` (statistics, M-step), the
+    annealing points ``_annealing``, the parameters it can learn, and its fitted attributes.
     """
 
     _reference_attribute = "components_"
@@ -78,8 +76,8 @@ class TruncatedSparseCoding(
         y : None
             Ignored.
         resume_from : str or Path, default=None
-            A file written by `sparseprob.callbacks.Checkpoint` during a fit of the same data with the
-            same parameters, from which to continue.
+            A file written by `sparseprob.callbacks.Checkpoint` during a fit of the same data with
+            the same parameters, from which to continue.
 
         Returns
         -------
@@ -89,8 +87,8 @@ class TruncatedSparseCoding(
         Raises
         ------
         ValueError
-            If X has NaN, infinity or no variance, if `n_candidates`, `max_active` and `n_components`
-            do not go together, or if the checkpoint does not belong to this fit.
+            If X has NaN, infinity or no variance, if `n_candidates`, `max_active` and
+            `n_components` do not go together, or if the checkpoint does not belong to this fit.
         """
         with mpi.errors_together():
             X = self._check_X(X, reset=True)
@@ -159,7 +157,11 @@ class TruncatedSparseCoding(
         """Build the table of states; refuses numbers that do not go together."""
         H, n_candidates, max_active = self._sizes()
         return build_state_table(
-            n_candidates, max_active, len(self._values) + 1, n_components=H, max_states=self.max_states
+            n_candidates,
+            max_active,
+            len(self._values) + 1,
+            n_components=H,
+            max_states=self.max_states,
         )
 
     def _model_options(self):
@@ -172,18 +174,18 @@ class TruncatedSparseCoding(
     def _engine(self, X):
         """Summarize the rows and assemble the engine of truncated EM."""
         dtype, model, table = compute_dtype(X), self._model, self._table
-        batch_size = self.batch_size or (_GPU_ROWS if is_on_gpu(X) else _CPU_ROWS)
+        batch_size = rows_at_once(self.batch_size, X)
         summary = summarize_rows(X, batch_size, dtype)
         if not np.sqrt(summary.variance).mean() > 0:
             raise ValueError(
-                f"X has zero variance (n_samples={summary.n_rows}); at least two different rows are "
-                "needed."
+                f"X has zero variance (n_samples={summary.n_rows}); at least two different rows "
+                "are needed."
             )
         H = self._sizes()[0]
         if summary.n_rows < H:
             warnings.warn(
-                f"n_components={H} exceeds n_samples={summary.n_rows}; the dictionary is not determined "
-                "by the data.",
+                f"n_components={H} exceeds n_samples={summary.n_rows}; the dictionary is not "
+                "determined by the data.",
                 UserWarning,
                 stacklevel=3,
             )
@@ -205,7 +207,12 @@ class TruncatedSparseCoding(
         from ._state_search import StateSearch
 
         return StateSearch(
-            self.state_search, model, table, n_states=self.n_states, path=self.states_path, summary=summary
+            self.state_search,
+            model,
+            table,
+            n_states=self.n_states,
+            path=self.states_path,
+            summary=summary,
         )
 
     def _schedule(self):
@@ -219,7 +226,9 @@ class TruncatedSparseCoding(
     # ------------------------------------------------------------------ fitted attributes
     def _fitted_attributes(self):
         best = self._state.result()
-        return self._attributes_of(best["params"], best["history"], self._em.rows, best["converged"])
+        return self._attributes_of(
+            best["params"], best["history"], self._em.rows, best["converged"]
+        )
 
     def _attributes_of(self, params, history, X, converged):
         attributes = self._parameter_attributes(params)
@@ -251,9 +260,21 @@ class TruncatedSparseCoding(
         arrays = {f"params/{name}": value for name, value in state.params.items()}
         meta = {
             name: getattr(state, name)
-            for name in ("seed", "restart", "iteration", "n_steps", "n_flat", "converged", "finished")
+            for name in (
+                "seed",
+                "restart",
+                "iteration",
+                "n_steps",
+                "n_flat",
+                "converged",
+                "finished",
+            )
         }
-        meta |= {"history": state.history, "options": self._options(), "data": self._fingerprint(em)}
+        meta |= {
+            "history": state.history,
+            "options": self._options(),
+            "data": self._fingerprint(em),
+        }
         if state.best is not None:
             arrays |= {f"best/{name}": value for name, value in state.best["params"].items()}
             meta["best"] = {name: state.best[name] for name in ("history", "converged")}
@@ -295,195 +316,6 @@ class TruncatedSparseCoding(
             "n_samples": s.n_rows, "n_features": len(s.mean), "dtype": str(em.dtype),
             "first_row": ends[0][0], "last_row": ends[-1][1],
         }  # fmt: skip
-
-    # ------------------------------------------------------------------ inference
-    def _inference(self, X, method):
-        """Checked X, model, parameters and context for computing posteriors."""
-        X = self._check_X(X, reset=False, method=method)
-        model, params = self._make_model(), self._parameters()
-        return X, model, params, model.context(params, compute_namespace(X), compute_dtype(X))
-
-    def _chunks(self, X, batch_size=None):
-        batch_size = batch_size or self.batch_size or (_GPU_ROWS if is_on_gpu(X) else _CPU_ROWS)
-        for start, Y in row_chunks(X, batch_size, compute_dtype(X)):
-            refuse_non_finite(Y, squared_norms(Y), start)
-            yield slice(start, start + len(Y)), Y
-
-    def transform(self, X, method="mean"):
-        """Encode rows by their truncated posterior.
-
-        Parameters
-        ----------
-        X : array or row source of shape (n_samples, n_features)
-        method : {"mean", "map"}, default="mean"
-            Posterior mean of the states, or the most probable state.
-
-        Returns
-        -------
-        codes : array of shape (n_samples, n_components)
-            In the library, on the device and in the floating type of X.
-        """
-        if method not in ("mean", "map"):
-            raise ValueError(f"method must be 'mean' or 'map', got {method!r}.")
-        if method == "map":
-            return self.infer(X, top_k=1).states[:, 0]
-        X, model, _, context = self._inference(X, "transform")
-        table, xp = self._make_table(), compute_namespace(X)
-        search = self._make_search(model, table)
-        codes = xp.empty((X.shape[0], self.components_.shape[0]), dtype=compute_dtype(X))
-        for rows, Y in self._chunks(X):
-            _, _, marginals = model.posterior(
-                Y, context, table, search=search, rows=np.arange(rows.start, rows.stop)
-            )
-            codes[rows] = model.codes(marginals).T
-        return like(codes, X)
-
-    def inverse_transform(self, X):
-        """Map codes to data space: codes @ components_ plus the offset.
-
-        Parameters
-        ----------
-        X : array of shape (n_samples, n_components)
-
-        Returns
-        -------
-        X_original : array of shape (n_samples, n_features)
-        """
-        codes, params = to_compute(X), self._parameters()
-        xp = compute_namespace(codes)
-        dtype = compute_dtype(X) if hasattr(X, "dtype") else codes.dtype
-        W = xp.asarray(params["components"], dtype=dtype)
-        return like(codes.astype(dtype) @ W + xp.asarray(params["offset"], dtype=dtype), X)
-
-    def reconstruct(self, X):
-        """Posterior mean of the noise-free data, E[W s + offset | y].
-
-        Parameters
-        ----------
-        X : array or row source of shape (n_samples, n_features)
-
-        Returns
-        -------
-        X_mean : array of shape (n_samples, n_features)
-        """
-        return self.inverse_transform(self.transform(X))
-
-    def score_samples(self, X):
-        """Free energy of each row: a lower bound of its log-likelihood, in nats.
-
-        Parameters
-        ----------
-        X : array or row source of shape (n_samples, n_features)
-
-        Returns
-        -------
-        bound : array of shape (n_samples,), float64
-        """
-        X, model, params, context = self._inference(X, "score_samples")
-        table, xp = self._make_table(), compute_namespace(X)
-        search = self._make_search(model, table)
-        bound = xp.empty(X.shape[0])
-        for rows, Y in self._chunks(X):
-            free_energy, _, _ = model.posterior(
-                Y, context, table, search=search, rows=np.arange(rows.start, rows.stop)
-            )
-            bound[rows] = free_energy + model.null_log_joints(Y, params)
-        return like(bound, X)
-
-    def score(self, X, y=None):
-        """Mean free energy per row; of all ranks' rows inside `distributed`.
-
-        Parameters
-        ----------
-        X : array or row source of shape (n_samples, n_features)
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        float
-        """
-        with mpi.errors_together():
-            bound = to_numpy(self.score_samples(X))
-        total, n_rows = mpi.row_sum(np.array(bound.sum()), np.array(float(bound.size)))
-        return float(total / n_rows)
-
-    def sample(self, n_samples=1):
-        """Draw data and latent states from the model.
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-
-        Returns
-        -------
-        X : array of shape (n_samples, n_features)
-        states : array of shape (n_samples, n_components)
-        """
-        if n_samples < 1:
-            raise ValueError(f"n_samples must be at least 1, got {n_samples}.")
-        params = self._parameters()
-        rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
-        dtype = to_compute(self.components_).dtype
-        return tuple(
-            like(A.astype(dtype), self.components_)
-            for A in self._make_model().sample(params, n_samples, rng)
-        )
-
-    def infer(
-        self, X, top_k=10, *, adaptive=False, max_candidates=None, max_active=None, log=False
-    ):
-        """Most probable states of each row, with their probabilities.
-
-        Parameters
-        ----------
-        X : array or row source of shape (n_samples, n_features)
-        top_k : int, default=10
-            Number of states per row; at most the number of states evaluated.
-        adaptive : bool, default=False
-            Redo rows whose best state has exactly `max_active` active causes with one more candidate
-            and one more active cause, until none is left or a limit is reached.
-        max_candidates, max_active : int, default=None
-            Limits of the widening; None means twice the model's own.
-        log : bool, default=False
-            Return log-probabilities.
-
-        Returns
-        -------
-        result : Bunch
-            ``states`` (n, k, n_components); ``prob`` (n, k), normalized over all states evaluated,
-            descending; ``marginals`` (n, n_components), the probability that a cause is active;
-            ``abs_marginals`` (n, n_components), the posterior mean of its magnitude;
-            ``n_candidates`` (n,) and ``max_active`` (n,), the state sets used.
-        """
-        if top_k < 1:
-            raise ValueError(f"top_k must be at least 1, got {top_k}.")
-        X, model, _, context = self._inference(X, "infer")
-        table, H = self._make_table(), self.components_.shape[0]
-        limits = (
-            min(H, max_candidates or 2 * table.n_candidates),
-            min(H, max_active or 2 * table.max_active),
-        )
-        total = n_states(H, table.n_candidates, table.max_active, table.n_values)
-        parts = [
-            infer_rows(
-                model, Y, context, table, top_k=top_k, adaptive=adaptive, limits=limits,
-                max_states=self.max_states,
-            )
-            for _, Y in self._chunks(X, rows_per_chunk(total, compute_dtype(X)))
-        ]  # fmt: skip
-        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        marginals = joined["marginals"]
-        dtype = compute_dtype(X)
-        arrays = {
-            "states": joined["states"].astype(dtype),
-            "prob": joined["log_prob"] if log else np.exp(joined["log_prob"]),
-            "marginals": marginals.sum(axis=1).astype(dtype),
-            "abs_marginals": np.tensordot(marginals, abs(model.values), axes=(1, 0)).astype(dtype),
-            "n_candidates": joined["n_candidates"],
-            "max_active": joined["max_active"],
-        }
-        return Bunch(**{name: like(value, X) for name, value in arrays.items()})
 
 
 def _plain(value):

@@ -1,4 +1,4 @@
-"""Binary Sparse Coding (M. Henniges, G. Puertas, J. Bornschein, J. Eggert, J. Lücke, LVA/ICA 2010)."""
+"""Binary Sparse Coding (M. Henniges, G. Puertas, J. Bornschein, J. Eggert, J. Lücke, 2010)."""
 
 import numpy as np
 
@@ -22,7 +22,7 @@ class BinarySparseCoding(TruncatedSparseCoding):
     n_components : int, default=None
         Number H of atoms; None means the number of features.
     n_candidates : int, default=None
-        Number H' of causes preselected for each row; None means 8, or `n_components` if that is less.
+        Number H' of causes preselected for each row; None means 8, or `n_components` if less.
     max_active : int, default=None
         Largest number of causes active together; None means 4, or `n_candidates` if that is less.
         ``max_active = n_candidates = n_components`` is exact EM.
@@ -32,15 +32,15 @@ class BinarySparseCoding(TruncatedSparseCoding):
         Stop after three iterations in which the free energy changed by less than this fraction; 0
         runs the whole schedule.
     schedule : LinearSchedule or "anneal", default=None
-        Annealing; "anneal" lowers the temperature from 5 to 1 over the first 80 % of the iterations.
+        Annealing; "anneal" lowers the temperature from 5 to 1 in the first 80 % of iterations.
     prior_correction : {"none", "et"}, default="none"
         "et" corrects the prior for the causes that truncation leaves out.
     data_cut : float, default=0.0
-        Leave rows out of the M-step that probably have more than `max_active` causes: this fraction of
-        the prior mass beyond `max_active`.
+        Leave rows out of the M-step that probably have more than `max_active` causes: this fraction
+        of the prior mass beyond `max_active`.
     preselect : {"default", "joint"} or callable, default="default"
-        Score that ranks the candidates: projection on the unit atom, joint probability of the single
-        cause, or ``preselect(projections (n, H), context) -> scores (n, H)``.
+        Score that ranks the candidates: projection on the unit atom, joint probability of the
+        single cause, or ``preselect(projections (n, H), context) -> scores (n, H)``.
     state_search : {"select", "sample", "evo"}, default="select"
         How the state sets are found: preselection, or learned by sampling or evolution.
     n_states : int, default=None

@@ -7,7 +7,7 @@ from scipy import linalg
 
 
 def solve_symmetric(A, B):
-    """Solve A X = B for positive semi-definite A by Cholesky, with the smallest jitter that succeeds."""
+    """Solve A X = B for positive semi-definite A by Cholesky, with the smallest jitter."""
     scale = np.trace(A) / len(A)
     for jitter in (0.0, 1e-12, 1e-10, 1e-8, 1e-6):
         try:
@@ -16,8 +16,8 @@ def solve_symmetric(A, B):
             continue
         if jitter:
             warnings.warn(
-                f"The second moments of the codes are singular; {jitter:g} of their mean diagonal was "
-                "added. Fewer components or reinit_dead=True avoid it.",
+                f"The second moments of the codes are singular; {jitter:g} of their mean diagonal "
+                "was added. Fewer components or reinit_dead=True avoid it.",
                 UserWarning,
                 stacklevel=3,
             )

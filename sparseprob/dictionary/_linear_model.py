@@ -37,8 +37,8 @@ class LinearContext(NamedTuple):
 class LinearDiscreteModel:
     """The part of truncated EM that is particular to linear models with discrete latents.
 
-    Parameters are a dict of float64 arrays: ``components`` (H, D), ``prior`` (V,) the probabilities of
-    the non-zero values, ``noise_scale`` (), ``offset`` (D,).
+    Parameters are a dict of float64 arrays: ``components`` (H, D), ``prior`` (V,) the probabilities
+    of the non-zero values, ``noise_scale`` (), ``offset`` (D,).
 
     Parameters
     ----------
@@ -64,9 +64,7 @@ class LinearDiscreteModel:
         "noise_scale": (1e-12, np.inf),
     }
 
-    def __init__(
-        self, values, *, tied, learn, fit_offset, prior_correction, preselect, max_active
-    ):
+    def __init__(self, values, *, tied, learn, fit_offset, prior_correction, preselect, max_active):
         self.max_active = max_active
         self.values = np.asarray(values, dtype=np.float64)
         self.tied, self.learn, self.fit_offset = tied, tuple(learn), fit_offset
@@ -92,7 +90,8 @@ class LinearDiscreteModel:
         arrays = {
             "components": W, "projected_offset": (W @ params["offset"])[:, None],
             "slope": beta * phi / noise, "bias": prior_weight * log_odds[:, None] - beta * squares,
-            "coupling": beta * G / noise, "select_scale": scale, "select_shift": shift, "values": phi,
+            "coupling": beta * G / noise, "values": phi, "select_scale": scale,
+            "select_shift": shift,
         }  # fmt: skip
         return LinearContext(
             **{name: xp.asarray(a, dtype=dtype, order="C") for name, a in arrays.items()},
@@ -102,7 +101,7 @@ class LinearDiscreteModel:
         )
 
     def _selection(self, G, noise, log_odds, squares):
-        """Affine scores of latents h at values k: scale * b_h + shift; an atom W_h = 0 is never taken."""
+        """Affine scores scale * b_h + shift of latents at values; an atom W_h = 0 comes last."""
         norms = np.sqrt(np.diag(G))
         if self.preselect == "joint" or len(self.values) > 1:
             scale = np.repeat(self.values[:, None] / noise, len(norms), axis=1)
@@ -173,7 +172,9 @@ class LinearDiscreteModel:
         """Sum of log p(s=0, y) over the rows that the statistics count."""
         m, n_rows = params["offset"], float(statistics["n_rows"])
         squares = float(statistics["sum_of_squares"]) - 2 * m @ statistics["data"] + n_rows * m @ m
-        return n_rows * self._log_constant(params) - squares / (2 * float(params["noise_scale"]) ** 2)
+        return n_rows * self._log_constant(params) - squares / (
+            2 * float(params["noise_scale"]) ** 2
+        )
 
     def null_log_joints(self, Y, params):
         """log p(s=0, y) of each row, float64."""
@@ -260,7 +261,9 @@ class LinearDiscreteModel:
     def _new_prior(self, counts, n_rows, prior):
         H, n_active = counts.shape[1], counts.sum(axis=1) / n_rows  # (V,) per row
         if self.prior_correction == "et":
-            total = truncation_factor(H, self.max_active, prior.sum()) * prior.sum() * n_active.sum()
+            total = (
+                truncation_factor(H, self.max_active, prior.sum()) * prior.sum() * n_active.sum()
+            )
             new = total * n_active / max(n_active.sum(), np.finfo(float).tiny)
         else:
             new = n_active / H
@@ -271,7 +274,9 @@ class LinearDiscreteModel:
 
     def dead(self, statistics):
         """Numbers of the atoms that no row uses."""
-        return np.flatnonzero(statistics["counts"].sum(axis=0) < _DEAD * float(statistics["n_rows"]))
+        return np.flatnonzero(
+            statistics["counts"].sum(axis=0) < _DEAD * float(statistics["n_rows"])
+        )
 
     def truncated_mass(self, params):
         """Prior probability of at most `max_active` active causes."""
@@ -363,7 +368,7 @@ def state_energies(B, candidates, context, table):
 
 
 def states_of(indices, candidates, table, values, H):
-    """Dense states (n, k, H) of the state numbers `indices` (k, n) in the order of `state_energies`."""
+    """Dense states (n, k, H) of the state numbers `indices` (k, n) of `state_energies`."""
     indices, candidates = to_numpy(indices), to_numpy(candidates)
     (k, n), V = indices.shape, len(values)
     dense = np.zeros((n, k, H))

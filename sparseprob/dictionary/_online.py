@@ -5,7 +5,11 @@ import numpy as np
 from ._statistics import Statistics
 from ._truncated_em import EMState
 
-_POWER, _DELAY, _WARM_UP = 0.6, 2.0, 1  # step size (t + delay)^-power; batches before the first M-step
+_POWER, _DELAY, _WARM_UP = (
+    0.6,
+    2.0,
+    1,
+)  # step size (t + delay)^-power; batches before the first M-step
 
 
 class OnlineStatistics:

@@ -14,12 +14,13 @@ class LinearSchedule(BaseEstimator):
     Parameters
     ----------
     points : dict, default=None
-        Maps a quantity to its list of ``(position, value)`` points. A float position is a fraction of
-        ``max_iter``, an int an iteration, a negative int counts from the end. Values are interpolated
-        linearly and constant outside the points. Quantities: ``"T"`` (temperature, 1 if absent),
-        ``"data_cut"``, ``"anneal_prior"`` (non-zero: temper the prior too), ``"partial"`` (fraction of
-        the rows used), ``"components_noise"``, ``"prior_noise"``, ``"noise_scale_noise"`` (standard
-        deviation of Gaussian noise added to the parameter before the E-step). Absent ones are 0.
+        Maps a quantity to its list of ``(position, value)`` points. A float position is a fraction
+        of ``max_iter``, an int an iteration, a negative int counts from the end. Values are
+        interpolated linearly and constant outside the points. Quantities: ``"T"`` (temperature, 1
+        if absent), ``"data_cut"``, ``"anneal_prior"`` (non-zero: temper the prior too),
+        ``"partial"`` (fraction of the rows used), ``"components_noise"``, ``"prior_noise"``,
+        ``"noise_scale_noise"`` (standard deviation of Gaussian noise added to the parameter before
+        the E-step). Absent ones are 0.
 
     Examples
     --------

@@ -13,8 +13,8 @@ import numpy as np
 class StateTable(NamedTuple):
     """States over the candidates with 2..max_active non-zero values, parents before children.
 
-    Unit ``u = slot * V + k`` means: the candidate in `slot` takes its k-th non-zero value. Parents are
-    numbered in the list of all ``U = n_candidates * V`` single units followed by the S states.
+    Unit ``u = slot * V + k`` means: the candidate in `slot` takes its k-th non-zero value. Parents
+    are numbered in the list of all ``U = n_candidates * V`` single units followed by the S states.
     """
 
     parent: np.ndarray  # (S,) int32, the state without its last unit
@@ -91,7 +91,7 @@ def build_state_table(n_candidates, max_active, n_values=2, *, n_components, max
 
 
 def _states_of_length(n_candidates, length, V):
-    """All states with exactly `length` active slots, as units (S, length), in lexicographic order."""
+    """All states with exactly `length` active slots, as units (S, length), ordered."""
     slots = np.array(list(combinations(range(n_candidates), length)), dtype=np.int64)
     slots = slots.reshape(-1, length)
     values = np.stack(np.meshgrid(*[np.arange(V)] * length, indexing="ij"), -1).reshape(-1, length)

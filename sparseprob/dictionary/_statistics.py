@@ -72,7 +72,7 @@ def summarize_rows(X, batch_size, dtype):
 
 
 def _local_moments(X, batch_size, dtype, offset):
-    """Mean, scatter, sum of squares and largest squared norm of the rows of this rank, by chunks."""
+    """Mean, scatter, sum of squares and largest squared norm of this rank's rows."""
     xp = compute_namespace(X)
     n_seen, mean, scatter = 0, np.zeros(X.shape[1]), np.zeros(X.shape[1])
     squares = largest = 0.0
@@ -114,7 +114,7 @@ def refuse_non_finite(Y, norms, offset):
 def kth_largest(values, k):
     """Return the k-th largest (k >= 1) of the values of all ranks, exactly, by counting.
 
-    Eight rounds of one 256-bin histogram of the bit patterns; nothing that grows with the rows is sent.
+    Eight rounds of one 256-bin histogram of the bit patterns; nothing larger is sent.
     """
     bits = np.ascontiguousarray(values, dtype=np.float64).view(np.uint64)
     negative = bits >> np.uint64(63) == 1

@@ -113,7 +113,8 @@ class TruncatedEM:
         free_energy = float(statistics["free_energy"]) / float(statistics["n_rows"])
         if not np.isfinite(free_energy):
             raise FloatingPointError(
-                f"The free energy of iteration {iteration} is {free_energy}; rescale X or use float64."
+                f"The free energy of iteration {iteration} is {free_energy}; rescale X or "
+                "use float64."
             )
         state.params = self.model.maximize(statistics, params, self.summary.variance.mean())
         if worst is not None:
@@ -125,7 +126,7 @@ class TruncatedEM:
         }  # fmt: skip
 
     def _judge(self, state):
-        """Count flat iterations once the schedule has settled; end the fit after the last restart."""
+        """Count flat iterations once the schedule has settled; end after the last restart."""
         settled = state.iteration > self.schedule.settled_at(self.max_iter)
         if settled and self.tol > 0 and len(state.history) > 1:
             new, old = (record["lower_bound"] for record in (state.history[-1], state.history[-2]))
@@ -159,7 +160,11 @@ class TruncatedEM:
     def e_step(self, params, settings, state):
         """Return the summed statistics of all rows used and, if wanted, the worst-explained row."""
         context = self.model.context(
-            params, self.xp, self._compute_dtype(params), settings["T"], bool(settings["anneal_prior"])
+            params,
+            self.xp,
+            self._compute_dtype(params),
+            settings["T"],
+            bool(settings["anneal_prior"]),
         )
         if self.search is not None:
             self.search.begin(state.seed, state.n_steps)
@@ -193,8 +198,8 @@ class TruncatedEM:
             self._promoted = self.summary.largest_norm > 1e5 * float(params["noise_scale"]) ** 2
             if self._promoted:
                 warnings.warn(
-                    "The noise is too small against the rows of X for float32 energies; computing in "
-                    "float64 from here on.",
+                    "The noise is too small against the rows of X for float32 energies; computing "
+                    "in float64 from here on.",
                     UserWarning,
                     stacklevel=2,
                 )
