@@ -94,7 +94,7 @@ def compute_namespace(X):
 
 def compute_dtype(X):
     """Floating type of the computations: float32 and float16 data stay in float32."""
-    dtype = X.dtype if isinstance(X.dtype, np.dtype) else to_compute(X[:1]).dtype
+    dtype = X.dtype if isinstance(X.dtype, np.dtype) else to_compute(X[:1, :]).dtype
     return np.dtype(np.float32 if dtype in (np.float16, np.float32) else np.float64)
 
 
@@ -111,7 +111,7 @@ def row_chunks(X, batch_size, dtype):
     dtype : numpy.dtype
         Type of the chunks; rows already of this type and in memory are not copied.
     """
-    if hasattr(X, "iter_chunks"):
+    if getattr(X, "is_on_gpu", False):
         xp = compute_namespace(X)
         for start, chunk in X.iter_chunks(batch_size):
             yield start, xp.ascontiguousarray(chunk, dtype=dtype)

@@ -88,7 +88,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
                 f"Expected 2D array, got {len(shape)}D array instead: shape={shape}. "
                 "Reshape your data to (n_samples, n_features)."
             )
-        kind = np.dtype(X.dtype).kind if is_row_source(X) else to_compute(X[:0]).dtype.kind
+        kind = np.dtype(X.dtype).kind if is_row_source(X) else to_compute(X[:0, :]).dtype.kind
         if kind == "c":
             raise ValueError(f"Complex data not supported by {name}; pass real numbers.")
         if kind not in "fiub":

@@ -72,7 +72,7 @@ def _read(path):
     if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint at {str(path)!r}; start without resuming.")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             content = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(

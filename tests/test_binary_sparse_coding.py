@@ -108,7 +108,10 @@ def test_adaptive_inference_widens_where_needed():
     X, W = planted(N=200, H=8, D=16, noise=0.2)
     fitted = model(8, n_candidates=3, max_active=2, max_iter=1, learn=(), init=initial(W, 0.3, 0.2))
     fitted.fit(X)
-    narrow, wide = fitted.infer(X, 1), fitted.infer(X, 1, adaptive=True, max_candidates=8, max_active=8)
+    narrow, wide = (
+        fitted.infer(X, 1),
+        fitted.infer(X, 1, adaptive=True, max_candidates=8, max_active=8),
+    )
     n_active = wide.states[:, 0].sum(axis=1)
     assert (narrow.states[:, 0].sum(axis=1) <= 2).all()
     assert n_active.max() > 2
@@ -179,7 +182,9 @@ def test_free_energy_is_stationary_at_a_converged_point():
         moved = [center.copy(), center.copy()]
         moved[0][h, d] += step
         moved[1][h, d] -= step
-        up, down = (bsc_log_evidence(X, w, fitted.prior_, fitted.noise_scale_).mean() for w in moved)
+        up, down = (
+            bsc_log_evidence(X, w, fitted.prior_, fitted.noise_scale_).mean() for w in moved
+        )
         assert abs(up - down) / (2 * step) < 1e-4
 
 
@@ -260,7 +265,10 @@ def test_dead_atoms_are_replaced():
 
 def test_partial_and_noise_schedules_run_and_repeat():
     X, _ = planted(N=400)
-    points = {"partial": [(0, 0.5), (0.5, 0.5), (0.6, 1.0)], "components_noise": [(0, 0.1), (0.5, 0)]}
+    points = {
+        "partial": [(0, 0.5), (0.5, 0.5), (0.6, 1.0)],
+        "components_noise": [(0, 0.1), (0.5, 0)],
+    }
     fits = [model(schedule=LinearSchedule(points)).fit(X) for _ in range(2)]
     assert_array_equal(fits[0].components_, fits[1].components_)
     n_used = fits[0].history_["n_used"]
@@ -318,7 +326,9 @@ def test_tolerance_stops_and_warns():
 
 
 def test_bars_are_found(bars):
-    fitted = BinarySparseCoding(8, max_iter=60, schedule="anneal", tol=0, random_state=1).fit(bars.data)
+    fitted = BinarySparseCoding(8, max_iter=60, schedule="anneal", tol=0, random_state=1).fit(
+        bars.data
+    )
     from sparseprob.datasets import match_components
 
     assert match_components(fitted.components_, bars.components).errors.max() < 2.5
@@ -345,7 +355,12 @@ def test_everything_follows_x(xp):
     expected = model().fit(X)
     A = xp.asarray(X)
     fitted = model().fit(A)
-    for array in (fitted.components_, fitted.transform(A), fitted.reconstruct(A), fitted.sample(3)[0]):
+    for array in (
+        fitted.components_,
+        fitted.transform(A),
+        fitted.reconstruct(A),
+        fitted.sample(3)[0],
+    ):
         assert type(array) is type(A)
     for name in ("transform", "score_samples", "reconstruct"):
         ours = np.from_dlpack(getattr(fitted, name)(A)) if xp.name != "cupy" else None
@@ -357,7 +372,13 @@ def test_everything_follows_x(xp):
 
 def test_resumed_fit_has_the_same_bits(tmp_path):
     X, _ = planted(N=200)
-    options = {"max_iter": 12, "n_init": 2, "schedule": "anneal", "reinit_dead": True, "max_active": 2}
+    options = {
+        "max_iter": 12,
+        "n_init": 2,
+        "schedule": "anneal",
+        "reinit_dead": True,
+        "max_active": 2,
+    }
     whole = model(**options).fit(X)
     path = tmp_path / "fit.npz"
 

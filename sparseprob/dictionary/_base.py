@@ -29,7 +29,7 @@ from ._truncated_em import EMState, TruncatedEM
 
 
 class TruncatedSparseCoding(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, SparseEncoder, Estimator
+    SparseEncoder, ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Estimator
 ):
     """Base of the sparse coding models: fit, inference, sampling, checkpoints, online learning.
 

@@ -28,7 +28,7 @@ class LinearContext(NamedTuple):
     coupling: object  # (H, H), beta G / sigma^2
     select_scale: object  # (V, H)
     select_shift: object  # (V, H)
-    values: object  # (V,)
+    values: np.ndarray  # (V,), on the host
     log_odds: object  # (V,) float64, log pi_k / pi_0
     temperature: float
     anneal_prior: bool
@@ -90,11 +90,11 @@ class LinearDiscreteModel:
         arrays = {
             "components": W, "projected_offset": (W @ params["offset"])[:, None],
             "slope": beta * phi / noise, "bias": prior_weight * log_odds[:, None] - beta * squares,
-            "coupling": beta * G / noise, "values": phi, "select_scale": scale,
-            "select_shift": shift,
+            "coupling": beta * G / noise, "select_scale": scale, "select_shift": shift,
         }  # fmt: skip
         return LinearContext(
             **{name: xp.asarray(a, dtype=dtype, order="C") for name, a in arrays.items()},
+            values=phi,
             log_odds=xp.asarray(log_odds),
             temperature=float(temperature),
             anneal_prior=bool(anneal_prior),
@@ -113,11 +113,7 @@ class LinearDiscreteModel:
 
     def project(self, Y, context):
         """Projections W (y - m), shape (H, n)."""
-        xp = compute_namespace(Y)
-        if xp is np:
-            B = context.components @ Y.T
-        else:  # the GPU kernel reads one point's projections side by side
-            B = (Y @ context.components.T).T
+        B = context.components @ Y.T
         if self.fit_offset:
             B -= context.projected_offset
         return B

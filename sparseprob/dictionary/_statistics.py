@@ -91,9 +91,15 @@ def _local_moments(X, batch_size, dtype, offset):
 
 
 def squared_norms(Y):
-    """Squared norms of the rows in float64, without a float64 copy of Y."""
-    xp = compute_namespace(Y)
-    return xp.einsum("nd,nd->n", Y, Y).astype(np.float64)
+    """Squared norms of the rows, summed in float64 without a float64 copy of Y."""
+    if isinstance(Y, np.ndarray):
+        return np.einsum("nd,nd->n", Y, Y, dtype=np.float64)
+    import cupy
+
+    kernel = cupy.ReductionKernel(
+        "T x", "float64 y", "(double)x * (double)x", "a + b", "y = a", "0", "squared_norms"
+    )
+    return kernel(Y, axis=1)
 
 
 def refuse_non_finite(Y, norms, offset):

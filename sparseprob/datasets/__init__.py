@@ -1,0 +1,19 @@
+"""Data sets, patches and whitening, rows from files and rows streamed to a GPU."""
+
+from ._bars import make_bars
+from ._matching import match_components
+from ._on_gpu import on_gpu
+from ._patches import extract_patches, load_photographs
+from ._rows import open_rows
+from ._whitening import ZCAWhitening, zca_whiten
+
+__all__ = [
+    "ZCAWhitening",
+    "extract_patches",
+    "load_photographs",
+    "make_bars",
+    "match_components",
+    "on_gpu",
+    "open_rows",
+    "zca_whiten",
+]
