@@ -12,8 +12,8 @@ import numpy as np
 
 _THREADS = 128
 _UNROLLED_STATES = 600  # longer code would leave the instruction cache
-_SEGMENT = 2**18  # points whose fixed-point pair sums cannot overflow 64 bits
-_FIXED_POINT = 44  # bits after the point; sums of integers do not depend on their order
+_SEGMENT = 2**20  # points whose fixed-point pair sums cannot overflow 64 bits
+_FIXED_POINT = 42  # bits after the point; sums of integers do not depend on their order
 _SCRATCH_BYTES = 2**28
 
 
@@ -118,7 +118,8 @@ def _selection(n_candidates, real):
 _HEAD = """
 extern "C" __global__ void posterior(
     const REAL* B, const int* candidates, const REAL* slope, const REAL* bias,
-    const REAL* coupling, double* log_norm, double* mean_energy, REAL* marginals, unsigned long long* pairs,
+    const REAL* coupling, double* log_norm, double* mean_energy, REAL* marginals,
+    unsigned long long* pairs,
     int H, long long n, long long start, long long stop, int with_pairs SCRATCH_ARGUMENT) {
 """
 
@@ -241,7 +242,8 @@ def _unrolled_body(table, values):
     for (int i = 0; i < {C}; ++i)
       #pragma unroll
       for (int k = 0; k < {V}; ++k)
-        marginals[(k * (long long)H + who[i]) * n + p] += m[i * {V} + k] * inverse;
+        marginals[(k * (long long)H + who[i]) * n + p]
+            = (exp(c[i * {V} + k] - top) + m[i * {V} + k]) * inverse;
     if (with_pairs) {{
       #pragma unroll
       for (int i = 0; i < {C}; ++i)

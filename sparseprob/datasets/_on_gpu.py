@@ -5,6 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 _N_BUFFERS = 3  # one being read, one being sent, one being computed on
+_CHUNK_BYTES = 2**27
+_N_READERS = 4  # one thread does not fill the bus
 
 
 def on_gpu(X):
@@ -65,8 +67,8 @@ class GPURows:
         import cupy
 
         n, D = self.shape
-        starts = range(0, n, batch_size)
-        size = min(batch_size, n)
+        size = min(batch_size, n, max(1, _CHUNK_BYTES // (D * self.dtype.itemsize)))
+        starts = range(0, n, size) if n else []
         host = [_page_locked((size, D), self.dtype) for _ in range(_N_BUFFERS)]
         device = [cupy.empty((size, D), self.dtype) for _ in range(_N_BUFFERS)]
         sent = [cupy.cuda.Event() for _ in range(_N_BUFFERS)]
@@ -107,5 +109,11 @@ def _page_locked(shape, dtype):
 def _read(rows, start, stop, target):
     if hasattr(rows, "read_direct"):  # h5py, without a temporary array
         rows.read_direct(target, np.s_[start:stop], np.s_[: stop - start])
-    else:
-        target[: stop - start] = rows[start:stop]
+        return
+
+    def copy(piece):
+        target[piece.start - start : piece.stop - start] = rows[piece]
+
+    edges = np.linspace(start, stop, _N_READERS + 1).astype(int)
+    with ThreadPoolExecutor(_N_READERS) as readers:
+        list(readers.map(copy, map(slice, edges[:-1], edges[1:])))

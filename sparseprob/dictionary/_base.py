@@ -174,7 +174,7 @@ class TruncatedSparseCoding(
     def _engine(self, X):
         """Summarize the rows and assemble the engine of truncated EM."""
         dtype, model, table = compute_dtype(X), self._model, self._table
-        batch_size = rows_at_once(self.batch_size, X)
+        batch_size = rows_at_once(self.batch_size, X, self._sizes()[0])
         summary = summarize_rows(X, batch_size, dtype)
         if not np.sqrt(summary.variance).mean() > 0:
             raise ValueError(

@@ -17,12 +17,14 @@ from ._inference import infer_rows, rows_per_chunk
 from ._states import n_states
 from ._statistics import refuse_non_finite, squared_norms
 
-_CPU_ROWS, _GPU_ROWS = 4096, 2**18  # rows of a chunk
+_CPU_ROWS = 4096  # rows of a chunk: its projections stay in the cache
+_GPU_NUMBERS = 2**27  # projections of a chunk: few launches, moderate memory
 
 
-def rows_at_once(batch_size, X):
+def rows_at_once(batch_size, X, n_components):
     """Rows of a chunk: `batch_size`, or a default that suits the device of X."""
-    return batch_size or (_GPU_ROWS if is_on_gpu(X) else _CPU_ROWS)
+    default = max(_CPU_ROWS, _GPU_NUMBERS // n_components) if is_on_gpu(X) else _CPU_ROWS
+    return batch_size or default
 
 
 class SparseEncoder:
@@ -35,7 +37,7 @@ class SparseEncoder:
         return X, model, params, model.context(params, compute_namespace(X), compute_dtype(X))
 
     def _chunks(self, X, batch_size=None):
-        batch_size = rows_at_once(batch_size or self.batch_size, X)
+        batch_size = rows_at_once(batch_size or self.batch_size, X, self._sizes()[0])
         for start, Y in row_chunks(X, batch_size, compute_dtype(X)):
             refuse_non_finite(Y, squared_norms(Y), start)
             yield slice(start, start + len(Y)), Y

@@ -176,10 +176,10 @@ class TruncatedEM:
         subset = threshold > -np.inf or 0 < settings["partial"] < 1
         with mpi.errors_together():
             for start, Y in row_chunks(self.rows, self.batch_size, context.components.dtype):
-                rows = np.arange(start, start + len(Y))
+                rows = range(start, start + len(Y))
                 if subset:
                     keep = self._kept(start, len(Y), threshold, settings["partial"], state)
-                    rows, Y = rows[keep], Y[self.xp.asarray(keep)]
+                    rows, Y = start + np.flatnonzero(keep), Y[self.xp.asarray(keep)]
                     self.model.accumulate_rows(Y, statistics)
                 bound = self.model.accumulate(
                     Y, context, self.table, statistics, search=self.search, rows=rows
@@ -213,7 +213,7 @@ class TruncatedEM:
         self._log_joint = np.empty(self.summary.n_local)
         with mpi.errors_together():
             for start, Y in row_chunks(self.rows, self.batch_size, context.components.dtype):
-                rows = np.arange(start, start + len(Y))
+                rows = range(start, start + len(Y))
                 _, log_norm, _ = self.model.posterior(
                     Y, context, self.table, search=self.search, rows=rows
                 )

@@ -1,0 +1,149 @@
+"""The GPU gives the same answers as the CPU, for every estimator and kernel.
+
+``python gpu/check.py``: runs on a machine with a GPU, prints a table, exits with 1 on a difference.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import cupy
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests")]
+
+from _report import print_table, row, write_json
+from instances import INSTANCES
+from sklearn.base import clone
+
+from sparseprob._kernels import kernels
+from sparseprob.callbacks import Checkpoint
+from sparseprob.datasets import make_bars, on_gpu
+from sparseprob.dictionary._states import build_state_table
+
+FLOAT64, FLOAT32 = 1e-10, 2e-3  # a fit of a few iterations in single precision
+KERNEL = {np.float64: 1e-11, np.float32: 1e-4}
+SIZES = [  # H, n_candidates, max_active, values, points
+    (10, 5, 1, 1, 1), (1, 1, 1, 1, 3), (30, 8, 4, 1, 1000), (12, 6, 3, 2, 333), (16, 13, 6, 1, 257),
+    (7, 7, 7, 1, 100), (40, 10, 4, 2, 100), (200, 8, 4, 1, 5000),
+]  # fmt: skip
+
+
+def difference(a, b):
+    """Largest difference relative to the largest value."""
+    a, b = (np.asarray(cupy.asnumpy(x), dtype=np.float64) for x in (a, b))
+    return float(np.abs(a - b).max() / max(1e-300, np.abs(b).max())) if a.size else 0.0
+
+
+def check_estimators():
+    """Fit every estimator that follows X on both devices; compare what it learned and returns."""
+    X = make_bars(500, size=4, random_state=0).data
+    for estimator in INSTANCES:
+        if not estimator.__sklearn_tags__().array_api_support:
+            continue
+        name = type(estimator).__name__
+        for dtype, tolerance in ((np.float64, FLOAT64), (np.float32, FLOAT32)):
+            host = clone(estimator).fit(X.astype(dtype))
+            device = clone(estimator).fit(cupy.asarray(X.astype(dtype)))
+            worst = max(_differences(host, device, X.astype(dtype)))
+            yield row(f"{name} {np.dtype(dtype).name}: GPU = CPU", worst, tolerance)
+        yield from _check_seam(estimator, name, X)
+
+
+def _differences(host, device, X):
+    A = cupy.asarray(X)
+    for name, value in vars(host).items():
+        if name.endswith("_") and isinstance(value, (float, np.ndarray)):
+            yield difference(getattr(device, name), value)
+    for method in ("transform", "score_samples", "reconstruct", "predict"):
+        if hasattr(host, method):
+            result = getattr(device, method)(A)
+            assert isinstance(result, cupy.ndarray), f"{method} left the GPU"
+            yield difference(result, getattr(host, method)(X))
+
+
+def _check_seam(estimator, name, X):
+    """Torch tensors, rows streamed from the host, and resumed fits."""
+    resident = clone(estimator).fit(cupy.asarray(X))
+    streamed = clone(estimator).fit(on_gpu(X))
+    yield row(
+        f"{name}: streamed = resident", max(_differences_of_models(streamed, resident)), FLOAT64
+    )
+    path = Path(tempfile.mkdtemp()) / "fit.npz"
+    again = [
+        clone(estimator).set_callbacks(Checkpoint(path)).fit(cupy.asarray(X)),
+        clone(estimator).fit(cupy.asarray(X), resume_from=path),
+    ]
+    worst = max(max(_differences_of_models(model, resident)) for model in again)
+    yield row(f"{name}: repeated and resumed, equal bits", worst, 0.0)
+    try:
+        import torch
+    except ImportError:
+        return
+    tensor = torch.from_numpy(X).cuda()
+    fitted = clone(estimator).fit(tensor)
+    assert fitted.transform(tensor).is_cuda
+    worst = difference(
+        cupy.from_dlpack(fitted.transform(tensor)), resident.transform(cupy.asarray(X))
+    )
+    yield row(f"{name}: torch on the GPU = CuPy", worst, FLOAT64)
+
+
+def _differences_of_models(a, b):
+    for name, value in vars(b).items():
+        if name.endswith("_") and isinstance(value, (float, cupy.ndarray)):
+            yield difference(getattr(a, name), value)
+
+
+def check_kernels():
+    """Compare the twins of the linear discrete kernels over sizes and posterior shapes."""
+    for dtype, tolerance in KERNEL.items():
+        for scale in (0.1, 10.0):
+            for sizes in SIZES:
+                worst, repeats = _compare_twins(sizes, dtype, scale)
+                shape = "flat" if scale < 1 else "concentrated"
+                label = f"kernels {np.dtype(dtype).name} {shape} H,H',g,V,n={sizes}"
+                yield row(label, worst, tolerance)
+                if not repeats:
+                    yield row(f"{label}: repeated runs differ", 1, 0)
+
+
+def _compare_twins(sizes, dtype, scale):
+    H, n_candidates, max_active, V, n = sizes
+    rng = np.random.default_rng(H + n)
+    W, values = rng.normal(size=(H, 12)), np.array([1.0, -2.0])[:V]
+    B = (scale * rng.normal(size=(H, n))).astype(dtype)
+    slope, bias = (0.7 * values).astype(dtype), rng.normal(size=(V, H)).astype(dtype)
+    coupling = (0.1 * scale * W @ W.T).astype(dtype)
+    weight, shift = rng.normal(size=(2, V, H)).astype(dtype)
+    table = build_state_table(n_candidates, max_active, V + 1, n_components=H)
+    results = []
+    for arrays in ((B, slope, bias, coupling, weight, shift),) + 2 * (
+        tuple(map(cupy.asarray, (B, slope, bias, coupling, weight, shift))),
+    ):
+        b, s, c, g, w, o = arrays
+        kernel = kernels("linear_discrete", b)
+        candidates = kernel.select_candidates(b, w, o, n_candidates)
+        pairs = (np if b is B else cupy).zeros((H, H))
+        parts = kernel.truncated_posterior(b, candidates, s, c, g, values, table, pairs=pairs)
+        results.append([cupy.asnumpy(a) for a in (candidates, *parts, pairs)])
+    worst = max(difference(a, b) for a, b in zip(results[1], results[0], strict=True))
+    same = all(np.array_equal(a, b) for a, b in zip(results[1], results[2], strict=True))
+    return worst, same
+
+
+def main():
+    """Check everything, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", default=ROOT / "gpu/results/check.json")
+    arguments = parser.parse_args()
+    rows = [*check_estimators(), *check_kernels()]
+    print_table(rows, "GPU against CPU: largest relative difference")
+    write_json(arguments.output, rows)
+    return 0 if all(r["met"] for r in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
