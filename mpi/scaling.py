@@ -177,10 +177,12 @@ def launch(arguments, n_ranks, n_samples):
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
         command = [
-            launcher, *_binding(launcher), "-n", str(n_ranks), sys.executable, "-m", "mpi4py", __file__,
+            launcher, *_binding(launcher), "-n", str(n_ranks),
+            sys.executable, "-m", "mpi4py", __file__,
             "--worker", str(answer), "--n-samples", str(n_samples),
-            "--n-features", str(arguments.n_features), "--n-components", str(arguments.n_components),
-            "--iterations", str(arguments.iterations), "--dtype", arguments.dtype,
+            "--n-features", str(arguments.n_features), "--dtype", arguments.dtype,
+            "--n-components", str(arguments.n_components),
+            "--iterations", str(arguments.iterations),
         ]  # fmt: skip
         threads = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         subprocess.run(command, check=True, env=os.environ | threads)
