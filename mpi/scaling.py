@@ -1,7 +1,7 @@
 """Scaling of dictionary learning over MPI ranks.
 
-``python mpi/scaling.py --ranks 1,2,4,8,16`` starts ``mpiexec`` for each number of ranks, one thread a
-rank, and prints and writes strong scaling (the rows are shared out) and weak scaling (each rank
+``python mpi/scaling.py --ranks 1,2,4,8,16`` starts ``mpiexec`` for each number of ranks, one thread
+a rank, and prints and writes strong scaling (the rows are shared out) and weak scaling (each rank
 has as many as one rank of the largest strong run). Strong efficiency is time(1) / (K time(K)).
 """
 

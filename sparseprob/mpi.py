@@ -200,7 +200,10 @@ def errors_together():
         return
     reports = comm.allgather(None if error is None else (type(error), str(error)))
     if error is not None:
+        error.on_all_ranks = True
         raise error
     source, (kind, message) = next((r, rep) for r, rep in enumerate(reports) if rep is not None)
     builtin = kind if kind in (ValueError, TypeError, OSError, MemoryError) else RuntimeError
-    raise builtin(f"rank {source}: {message}")
+    shared = builtin(f"rank {source}: {message}")
+    shared.on_all_ranks = True  # so that whoever prints it does so once
+    raise shared

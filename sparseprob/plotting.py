@@ -38,7 +38,7 @@ def _image_shape(n_features, image_shape):
 
 
 def _mosaic(images, n_columns):
-    """Tile images (n, height, width), each scaled to [-1, 1] around zero, with one pixel between."""
+    """Tile images (n, height, width), each scaled to [-1, 1], with one pixel between."""
     n, height, width = images.shape
     n_rows = -(-n // n_columns)
     canvas = np.full((n_rows * (height + 1) + 1, n_columns * (width + 1) + 1), np.nan)
@@ -206,7 +206,9 @@ class HistoryDisplay:
         if bound is not None and len(bound) > 10:
             late = bound[len(bound) // 20 + 1 :]
             if np.ptp(late) > 0:
-                self.axes_[0].set_ylim(late.min() - 0.1 * np.ptp(late), late.max() + 0.1 * np.ptp(late))
+                self.axes_[0].set_ylim(
+                    late.min() - 0.1 * np.ptp(late), late.max() + 0.1 * np.ptp(late)
+                )
 
 
 class InferenceDisplay:
@@ -297,6 +299,8 @@ class InferenceDisplay:
         if titles:
             axes[0].set_title("row", fontsize=9)
             axes[1].set_title("mean", fontsize=9)
+            heading = axes[2].set_title("causes, with their probabilities", fontsize=9, loc="left")
+            heading.set_in_layout(False)  # it may reach over the pictures to its right
         causes = np.argsort(-self.marginals[i], kind="stable")[:n_causes]
         for ax, h in zip(axes[2:], causes, strict=False):
             if self.marginals[i, h] >= 0.005:

@@ -1,0 +1,81 @@
+"""``sparseprob demo``: a dictionary of two photographs, with pictures and a report."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from . import _report
+
+_SIZE, _N_TRAIN, _N_TEST, _N_ATOMS, _N_SHOWN = 16, 20_000, 4_000, 100, 12
+
+
+def add_parser(commands):
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "demo", help="learn a dictionary of photographs in less than a minute, with pictures"
+    )
+    parser.add_argument("--output", type=Path, default=Path("sparseprob_demo"), metavar="FOLDER")
+    parser.add_argument("--random-state", type=int, default=0)
+    parser.set_defaults(run=run)
+
+
+def run(options):
+    """Learn, draw, report."""
+    began = time.perf_counter()
+    folder = _report.new_folder(options.output)
+    train, test = _patches(options.random_state)
+    model = _learned(train, options.random_state)
+    figures = _figures(model, train, test)
+    _report.save_model(model, folder / "model.joblib")
+    pictures = _report.draw(model, folder, rows=_telling_rows(test))
+    _report.write_html(
+        folder / "report.html", "A dictionary of two photographs", model, figures, pictures, _INTRO
+    )
+    for name, value in figures.items():
+        print(f"{name:<44} {value}")
+    written = [*(name for name, _ in pictures), "model.joblib", "report.html"]
+    print(f"written to {folder}{'/'}: {', '.join(written)}  ({time.perf_counter() - began:.0f} s)")
+
+
+_INTRO = (
+    f"{_N_TRAIN:,} patches of {_SIZE} × {_SIZE} pixels were cut at random out of two photographs, "
+    "their means removed and their correlations reduced. Each patch is explained as the sum of a "
+    "few atoms that are present or absent, plus noise."
+)
+
+
+def _patches(random_state):
+    from ..datasets import ZCAWhitening, extract_patches, load_photographs
+
+    n_patches = _N_TRAIN + _N_TEST
+    patches = extract_patches(load_photographs(), n_patches, size=_SIZE, random_state=random_state)
+    patches -= patches.mean(axis=1, keepdims=True)
+    whitening = ZCAWhitening(retained_variance=0.5).fit(patches[:_N_TRAIN])
+    white = whitening.transform(patches)
+    return white[:_N_TRAIN], white[_N_TRAIN:]
+
+
+def _learned(train, random_state):
+    from ..dictionary import BinarySparseCoding
+
+    model = BinarySparseCoding(
+        _N_ATOMS, schedule="anneal", max_iter=80, tol=0, random_state=random_state
+    )
+    _report.show_progress(model)
+    return model.fit(train)
+
+
+def _figures(model, train, test):
+    error = ((test - model.reconstruct(test)) ** 2).sum()
+    explained = 1 - error / ((test - test.mean(axis=0)) ** 2).sum()
+    return _report.figures_of(model, len(train)) | {
+        "free energy per held-out patch (nats)": f"{model.score(test):.3f}",
+        "explained variance on held-out patches": f"{explained:.1%}",
+    }
+
+
+def _telling_rows(test):
+    """A dozen patches of more than middling contrast: flat ones have no causes to show."""
+    contrast = test.std(axis=1)
+    return test[np.flatnonzero(contrast > np.median(contrast))[:_N_SHOWN]]
