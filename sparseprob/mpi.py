@@ -13,6 +13,9 @@ import numpy as np
 __all__ = ["broadcast", "distributed", "errors_together", "n_ranks", "rank", "row_slice", "row_sum"]
 
 _COMM = ContextVar("sparseprob_comm", default=None)
+_SHARED = (
+    ValueError, TypeError, OSError, FileNotFoundError, ImportError, MemoryError, FloatingPointError
+)  # fmt: skip
 
 
 @contextmanager
@@ -203,7 +206,6 @@ def errors_together():
         error.on_all_ranks = True
         raise error
     source, (kind, message) = next((r, rep) for r, rep in enumerate(reports) if rep is not None)
-    builtin = kind if kind in (ValueError, TypeError, OSError, MemoryError) else RuntimeError
-    shared = builtin(f"rank {source}: {message}")
+    shared = (kind if kind in _SHARED else RuntimeError)(f"rank {source}: {message}")
     shared.on_all_ranks = True  # so that whoever prints it does so once
     raise shared

@@ -13,7 +13,7 @@ from .._arrays import (
     to_compute,
     to_numpy,
 )
-from ._inference import infer_rows, rows_per_chunk
+from ._inference import infer_rows, rows_per_chunk, top_kept_states
 from ._states import n_states
 from ._statistics import refuse_non_finite, squared_norms
 
@@ -66,7 +66,7 @@ class SparseEncoder:
         codes = xp.empty((X.shape[0], self.components_.shape[0]), dtype=compute_dtype(X))
         for rows, Y in self._chunks(X):
             _, _, marginals = model.posterior(
-                Y, context, table, search=search, rows=np.arange(rows.start, rows.stop)
+                Y, context, table, search=search, rows=range(rows.start, rows.stop)
             )
             codes[rows] = model.codes(marginals).T
         return like(codes, X)
@@ -118,7 +118,7 @@ class SparseEncoder:
         bound = xp.empty(X.shape[0])
         for rows, Y in self._chunks(X):
             free_energy, _, _ = model.posterior(
-                Y, context, table, search=search, rows=np.arange(rows.start, rows.stop)
+                Y, context, table, search=search, rows=range(rows.start, rows.stop)
             )
             bound[rows] = free_energy + model.null_log_joints(Y, params)
         return like(bound, X)
@@ -185,7 +185,8 @@ class SparseEncoder:
         -------
         result : Bunch
             ``states`` (n, k, n_components); ``prob`` (n, k), normalized over all states evaluated,
-            descending; ``marginals`` (n, n_components), the probability that a cause is active;
+            descending, 0 beyond the states found; ``marginals`` (n, n_components), the
+            probability that a cause is active;
             ``abs_marginals`` (n, n_components), the posterior mean of its magnitude;
             ``n_candidates`` (n,) and ``max_active`` (n,), the state sets used.
         """
@@ -198,13 +199,23 @@ class SparseEncoder:
             min(H, max_active or 2 * table.max_active),
         )
         total = n_states(H, table.n_candidates, table.max_active, table.n_values)
-        parts = [
-            infer_rows(
-                model, Y, context, table, top_k=top_k, adaptive=adaptive, limits=limits,
-                max_states=self.max_states,
+        search = self._make_search(model, table)
+        if adaptive and search is not None:
+            raise ValueError(
+                "adaptive=True widens preselected states and needs state_search='select', got "
+                f"{self.state_search!r}; learned states are not limited to the candidates."
             )
-            for _, Y in self._chunks(X, rows_per_chunk(total, compute_dtype(X)))
-        ]  # fmt: skip
+        parts = []
+        for rows, Y in self._chunks(X, rows_per_chunk(total, compute_dtype(X))):
+            if search is None:
+                part = infer_rows(
+                    model, Y, context, table, top_k=top_k, adaptive=adaptive, limits=limits,
+                    max_states=self.max_states,
+                )  # fmt: skip
+            else:
+                numbers = range(rows.start, rows.stop)
+                part = top_kept_states(model, search, Y, context, table, numbers, top_k)
+            parts.append(part)
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         marginals = joined["marginals"]
         dtype = compute_dtype(X)

@@ -38,6 +38,26 @@ def top_states(model, Y, context, table, top_k):
     return states, to_numpy(log_prob.T), to_numpy(marginals)
 
 
+def top_kept_states(model, search, Y, context, table, rows, top_k):
+    """Most probable states of a chunk among those that a search finds; as `infer_rows` returns."""
+    B = model.project(Y, context)
+    H, V = B.shape[0], len(model.values)
+    kept, energies, marginals = search.kept(B, context, table, rows)
+    k = min(top_k, energies.shape[1])
+    order = np.argsort(-energies, axis=1, kind="stable")[:, :k]
+    log_prob = np.take_along_axis(energies, order, axis=1)
+    log_prob -= np.logaddexp.reduce(energies, axis=1)[:, None]
+    units = np.take_along_axis(kept, order[:, :, None], axis=1).astype(np.int64)
+    states = np.zeros((len(rows), k, H))
+    row, number, place = np.nonzero(units < H * V)
+    unit = units[row, number, place]
+    states[row, number, unit // V] = model.values[unit % V]
+    return {
+        "states": states, "log_prob": log_prob, "marginals": np.moveaxis(marginals, 2, 0),
+        "n_candidates": np.full(len(rows), H), "max_active": np.full(len(rows), kept.shape[2]),
+    }  # fmt: skip
+
+
 def _largest(energies, k):
     """Row numbers (k, n) of the k largest entries of each column, descending."""
     xp = compute_namespace(energies)

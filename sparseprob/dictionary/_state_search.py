@@ -1,0 +1,139 @@
+"""Learned state sets: sampled (J. Lücke et al., 2018) or evolved (J. Drefs et al., 2022).
+
+Each row keeps its best states from one E-step to the next, so truncation adapts to the row.
+"""
+
+import numpy as np
+
+from .. import mpi
+from .._arrays import compute_namespace, to_numpy
+from .._kernels import _state_search_numba as kernel
+
+_KINDS = {"sample": kernel.SAMPLE, "evo": kernel.EVO}
+_N_STATES, _LONGEST = 32, 16  # states kept for a row, causes of a state
+_N_ROUNDS = 8  # searches for rows that are seen for the first time
+
+
+class StateSearch:
+    """The states kept for the rows of this rank.
+
+    Parameters
+    ----------
+    kind : {"sample", "evo"}
+        Proposals: samples of the prior and of the posterior so far, or mutations and crossings.
+    model : LinearDiscreteModel
+        Preselects the candidates whose states are always among the proposals.
+    table : StateTable
+    n_states : int, default=None
+        States kept for a row; None means 32.
+    path : str, default=None
+        File of the states; None keeps them in memory. Each rank adds its number.
+    summary : RowSummary, default=None
+        Of the rows to be learned from. None: rows are new in every call, and are searched at once.
+    """
+
+    def __init__(self, kind, model, table, *, n_states=None, path=None, summary=None):
+        self.kind, self.model, self.table = kind, model, table
+        self.n_states, self.path, self.summary = n_states or _N_STATES, path, summary
+        self.states, self._held = None, False
+        self.begin(0, 0)
+
+    def reset(self):
+        """Forget all states: every row begins with the null state."""
+        if self.states is not None:
+            self.states[:] = _nothing(1, *self.states.shape[1:], self.states.dtype)
+
+    def begin(self, seed, step):
+        """Begin an E-step with random numbers of its own."""
+        self._seed, self._step, self._held = seed, step, False
+
+    def hold(self):
+        """Keep the states as they are until the next E-step begins."""
+        self._held = True
+
+    def local_arrays(self):
+        """Return what a checkpoint must hold of this rank's rows."""
+        return {} if self.states is None else {"states": np.asarray(self.states)}
+
+    def restore(self, arrays):
+        """Take up the states of a checkpoint."""
+        self._allocated(*arrays["states"].shape[1:], arrays["states"].dtype)
+        self.states[:] = arrays["states"]
+
+    def posterior(self, B, context, table, rows, *, pairs=None):
+        """Improve the states of some rows; the posterior over them, as of `truncated_posterior`.
+
+        Parameters
+        ----------
+        B : array of shape (H, n)
+            Projections; on a GPU they come to the host, where the search runs.
+        context : LinearContext
+        table : StateTable
+        rows : sequence of int of length n
+            Local numbers of the rows.
+        pairs : float64 array of shape (H, H), default=None
+            The sums over rows of E[s_h s_h'] for h != h' are added to it.
+        """
+        log_norm, energy, marginals, _, _ = self._improved(B, context, table, rows, pairs)
+        xp = compute_namespace(B)
+        return xp.asarray(log_norm), xp.asarray(energy), xp.asarray(marginals)
+
+    def kept(self, B, context, table, rows):
+        """States (n, n_states, length), energies (n, n_states), and marginals (V, H, n) of rows."""
+        _, _, marginals, energies, states = self._improved(B, context, table, rows, None)
+        return states, energies, marginals
+
+    def _improved(self, B, context, table, rows, pairs):
+        H, V = B.shape[0], len(context.values)
+        rows = np.asarray(rows, dtype=np.int64)
+        candidates = to_numpy(self.model.candidates(B, context, table))
+        arrays = [to_numpy(a) for a in (context.slope, context.bias, context.coupling)]
+        states, places = self._states_of(rows, H, V)
+        host_pairs = None if pairs is None else np.zeros((H, H))
+        n_rounds = 1 if self.summary is not None else _N_ROUNDS
+        odds = np.exp(to_numpy(context.log_odds))
+        for i in range(n_rounds):
+            kind = kernel.HOLD if self._held else _KINDS[self.kind]
+            results = kernel.search_states(
+                to_numpy(B), candidates, *arrays, context.values, table, odds / (1 + odds.sum()),
+                states, places, self._keys(rows, i), kind,
+                pairs=host_pairs if i == n_rounds - 1 else None,
+            )  # fmt: skip
+        if pairs is not None:
+            pairs += compute_namespace(B).asarray(host_pairs)
+        return *results, states
+
+    def _states_of(self, rows, H, V):
+        """The array of states and the places of the rows in it."""
+        length = min(H, max(_LONGEST, 2 * self.table.max_active))
+        dtype = np.uint16 if H * V < 2**16 - 2 else np.uint32
+        if self.summary is None:
+            return _nothing(len(rows), self.n_states, length, dtype), np.arange(len(rows))
+        if self.states is None:
+            self._allocated(self.n_states, length, dtype)
+            self.reset()
+        return self.states, rows
+
+    def _allocated(self, n_states, length, dtype):
+        shape = (self.summary.n_local, n_states, length)
+        if self.path is None or not self.summary.n_local:
+            self.states = np.empty(shape, dtype)
+        else:
+            path = f"{self.path}.rank{mpi.rank():04d}" if mpi.n_ranks() > 1 else self.path
+            self.states = np.memmap(path, dtype, "w+", shape=shape)
+
+    def _keys(self, rows, i):
+        """Seeds that depend on the number of the row in the whole data only."""
+        first = 0 if self.summary is None else self.summary.offset
+        generator = np.random.Philox(key=[self._seed, self._step * _N_ROUNDS + i])
+        salt = np.random.Generator(generator).integers(2**63, dtype=np.uint64)
+        with np.errstate(over="ignore"):
+            return (rows + first).astype(np.uint64) * np.uint64(0xD1342543DE82EF95) + salt
+
+
+def _nothing(n, n_states, length, dtype):
+    """States of n rows that know the null state only."""
+    largest = np.iinfo(dtype).max
+    states = np.full((n, n_states, length), largest, dtype)
+    states[:, 1:, 0] = largest - 1
+    return states
