@@ -4,7 +4,7 @@ from sparseprob.datasets import ZCAWhitening
 from sparseprob.dictionary import BinarySparseCoding
 
 INSTANCES = [
-    BinarySparseCoding(3, n_candidates=3, max_active=2, max_iter=5, tol=0, random_state=0),
+    BinarySparseCoding(3, max_iter=5, tol=0, random_state=0),
     ZCAWhitening(),
 ]
 

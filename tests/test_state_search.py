@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from reference import all_states, bsc_log_evidence, linear_posterior
 
-from sparseprob._kernels import _state_search_numba as kernel
+from sparseprob._kernels._state_pool import uniform
 from sparseprob.callbacks import Checkpoint
 from sparseprob.dictionary import BinarySparseCoding
 from sparseprob.dictionary._linear_model import LinearDiscreteModel
@@ -178,7 +178,7 @@ def test_random_numbers_are_uniform():
     @njit
     def draw(n):
         random = np.array([np.uint64(7)])
-        return np.array([kernel._uniform(random) for _ in range(n)])
+        return np.array([uniform(random) for _ in range(n)])
 
     numbers = draw(40_000)
     assert 0 <= numbers.min() < 1e-3 < 1 - 1e-3 < numbers.max() < 1

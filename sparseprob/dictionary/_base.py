@@ -5,12 +5,7 @@ import warnings
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import (
-    ClassNamePrefixFeaturesOutMixin,
-    DensityMixin,
-    TransformerMixin,
-    _fit_context,
-)
+from sklearn.base import _fit_context
 from sklearn.callback import with_callbacks
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
@@ -18,7 +13,6 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from .. import _checkpoint, mpi
 from .._arrays import compute_dtype, like, to_numpy
-from .._base import Estimator
 from ._encoder import SparseEncoder, rows_at_once
 from ._initial import initial_parameters
 from ._online import OnlineStatistics
@@ -28,9 +22,7 @@ from ._statistics import summarize_rows
 from ._truncated_em import EMState, TruncatedEM
 
 
-class TruncatedSparseCoding(
-    SparseEncoder, ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Estimator
-):
+class TruncatedSparseCoding(SparseEncoder):
     """Base of the sparse coding models: fit, inference, sampling, checkpoints, online learning.
 
     A subclass supplies its alphabet ``_values``, ``_make_model()`` (statistics, M-step), the
@@ -248,10 +240,6 @@ class TruncatedSparseCoding(
     def _set_attributes(self, attributes):
         for name, value in attributes.items():
             setattr(self, name, value)
-
-    @property
-    def _n_features_out(self):
-        return self.components_.shape[0]
 
     # ------------------------------------------------------------------ checkpoints
     def _checkpoint_state(self):

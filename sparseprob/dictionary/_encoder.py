@@ -1,6 +1,7 @@
 """What a fitted sparse coding model tells about rows: codes, bounds, samples, probable states."""
 
 import numpy as np
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
 from sklearn.utils import Bunch, check_random_state
 
 from .. import mpi
@@ -13,6 +14,7 @@ from .._arrays import (
     to_compute,
     to_numpy,
 )
+from .._base import Estimator
 from ._inference import infer_rows, rows_per_chunk, top_kept_states
 from ._states import n_states
 from ._statistics import refuse_non_finite, squared_norms
@@ -27,7 +29,7 @@ def rows_at_once(batch_size, X, n_components):
     return batch_size or default
 
 
-class SparseEncoder:
+class SparseEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Estimator):
     """The methods of a fitted model; `TruncatedSparseCoding` adds the learning."""
 
     def _inference(self, X, method):
@@ -140,6 +142,10 @@ class SparseEncoder:
             bound = to_numpy(self.score_samples(X))
         total, n_rows = mpi.row_sum(np.array(bound.sum()), np.array(float(bound.size)))
         return float(total / n_rows)
+
+    @property
+    def _n_features_out(self):
+        return self.components_.shape[0]
 
     def sample(self, n_samples=1):
         """Draw data and latent states from the model.

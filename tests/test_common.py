@@ -1,0 +1,107 @@
+"""What every estimator owes its user, over the table of instances."""
+
+import pickle
+
+import numpy as np
+import pytest
+from instances import INSTANCES, ITERATIVE
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
+
+from sparseprob.callbacks import History
+
+EXPECTED_FAILURES: dict = {}
+
+
+def rows(n=60, dtype=np.float64):
+    return np.random.default_rng(0).normal(size=(n, 5)).astype(dtype) ** 3
+
+
+def name(estimator):
+    return type(estimator).__name__
+
+
+@parametrize_with_checks(
+    INSTANCES, expected_failed_checks=lambda estimator: EXPECTED_FAILURES.get(name(estimator), {})
+)
+@pytest.mark.filterwarnings("ignore:n_components=3 exceeds n_samples")
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize("estimator", ITERATIVE, ids=name)
+def test_array_api_checks_are_among_them(estimator):
+    """Without SCIPY_ARRAY_API they would be skipped in silence."""
+    checks = [check for _, check in estimator_checks_generator(clone(estimator))]
+    names = [getattr(check, "func", check).__name__ for check in checks]
+    assert any("array_api" in check for check in names)
+    from sklearn.utils._array_api import _check_array_api_dispatch
+
+    _check_array_api_dispatch(True)  # raises unless the libraries are ready for it
+
+
+@pytest.mark.parametrize("estimator", INSTANCES, ids=name)
+def test_pickled_estimators_are_equal(estimator):
+    X = rows()
+    fitted = clone(estimator).fit(X)
+    again = pickle.loads(pickle.dumps(fitted))
+    assert_array_equal(again.transform(X), fitted.transform(X))
+
+
+@pytest.mark.parametrize("estimator", INSTANCES, ids=name)
+def test_names_of_outputs_and_pandas(estimator):
+    pandas = pytest.importorskip("pandas")
+    X = pandas.DataFrame(rows(), columns=list("abcde"))
+    fitted = clone(estimator).set_output(transform="pandas").fit(X)
+    output = fitted.transform(X)
+    assert list(output.columns) == list(fitted.get_feature_names_out())
+    expected = clone(estimator).fit(rows()).transform(rows())
+    assert_allclose(output.to_numpy(), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("estimator", INSTANCES, ids=name)
+def test_single_precision_stays(estimator):
+    X = rows(dtype=np.float32)
+    fitted = clone(estimator).fit(X)
+    arrays = {
+        k: v for k, v in vars(fitted).items() if k.endswith("_") and isinstance(v, np.ndarray)
+    }
+    assert {v.dtype for v in arrays.values() if v.dtype.kind == "f"} == {np.dtype(np.float32)}
+    assert fitted.transform(X).dtype == np.float32
+
+
+@pytest.mark.parametrize("estimator", INSTANCES, ids=name)
+def test_pipelines_and_grid_search(estimator):
+    pipeline = make_pipeline(StandardScaler(), clone(estimator))
+    assert pipeline.fit_transform(rows()).shape[0] == 60
+    if hasattr(estimator, "score") and hasattr(estimator, "n_components"):
+        search = GridSearchCV(clone(estimator), {"n_components": [3, 4]}, cv=2).fit(rows())
+        assert search.best_score_ == max(search.cv_results_["mean_test_score"])
+
+
+@pytest.mark.parametrize("estimator", ITERATIVE, ids=name)
+def test_callbacks_see_every_iteration(estimator):
+    history = History(("n_iter_",))
+    fitted = clone(estimator).set_callbacks(history).fit(rows())
+    assert history.records["n_iter_"] == list(range(1, fitted.n_iter_ + 1))
+    assert len(history.records["seconds"]) == fitted.n_iter_
+
+
+@pytest.mark.parametrize("estimator", ITERATIVE, ids=name)
+def test_the_same_seed_gives_the_same_model(estimator):
+    first, second = (clone(estimator).fit(rows()).transform(rows()) for _ in range(2))
+    assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("estimator", ITERATIVE, ids=name)
+def test_the_user_s_progress_bar_runs(estimator, capsys):
+    pytest.importorskip("rich")
+    from sparseprob.callbacks import ProgressBar
+
+    fitted = clone(estimator).set_callbacks(ProgressBar()).fit(rows())
+    assert fitted.n_iter_ > 0
+    assert name(estimator) in capsys.readouterr().out
