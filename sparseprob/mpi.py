@@ -104,13 +104,25 @@ def bind_device():
 
 
 def rank():
-    """Return the rank of this process; 0 outside `distributed`."""
+    """Return the rank of this process.
+
+    Returns
+    -------
+    int
+        0 outside `distributed`.
+    """
     comm = _COMM.get()
     return 0 if comm is None else comm.rank
 
 
 def n_ranks():
-    """Return the number of ranks; 1 outside `distributed`."""
+    """Return the number of ranks.
+
+    Returns
+    -------
+    int
+        1 outside `distributed`.
+    """
     comm = _COMM.get()
     return 1 if comm is None else comm.size
 
@@ -175,7 +187,18 @@ def all_gather(value):
 
 
 def broadcast(value):
-    """Return rank 0's value on every rank."""
+    """Return rank 0's value on every rank.
+
+    Parameters
+    ----------
+    value : object
+        Anything that can be pickled; only rank 0's counts.
+
+    Returns
+    -------
+    value : object
+        The argument itself outside `distributed`.
+    """
     comm = _COMM.get()
     return value if comm is None else comm.bcast(value)
 
@@ -185,6 +208,18 @@ def errors_together():
     """Raise on every rank what was raised on one, before anybody enters a collective.
 
     Work on local rows goes into this block; sums over ranks come after it.
+
+    Yields
+    ------
+    None
+
+    Examples
+    --------
+    >>> from sparseprob.mpi import errors_together, row_sum
+    >>> with errors_together():
+    ...     part = 3.0  # whatever may fail on one rank
+    >>> row_sum(part)
+    3.0
     """
     comm = _COMM.get()
     if comm is None:
