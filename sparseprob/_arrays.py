@@ -98,7 +98,7 @@ def compute_dtype(X):
     return np.dtype(np.float32 if dtype in (np.float16, np.float32) else np.float64)
 
 
-def row_chunks(X, batch_size, dtype):
+def row_chunks(X, batch_size, dtype, first=0, stop=None):
     """Yield `(start, chunk)` over the rows of X as C-contiguous NumPy or CuPy arrays of `dtype`.
 
     Rows that live on disk (memory maps, h5py datasets) are read one chunk ahead in a thread.
@@ -110,6 +110,8 @@ def row_chunks(X, batch_size, dtype):
         Rows per chunk; rounded up to the chunks of an h5py dataset.
     dtype : numpy.dtype
         Type of the chunks; rows already of this type and in memory are not copied.
+    first, stop : int
+        Range of rows; a row source on the GPU is always read whole.
     """
     if getattr(X, "is_on_gpu", False):
         xp = compute_namespace(X)
@@ -117,23 +119,24 @@ def row_chunks(X, batch_size, dtype):
             yield start, xp.ascontiguousarray(chunk, dtype=dtype)
         return
     on_disk = is_row_source(X) or _is_memory_map(X)
-    batch_size = _aligned(batch_size, X)
-    starts = range(0, X.shape[0], batch_size)
+    batch_size = aligned_batch_size(batch_size, X)
+    stop = X.shape[0] if stop is None else min(stop, X.shape[0])
+    starts = range(first, stop, batch_size)
     if not on_disk:
         A = to_compute(X)
         xp = compute_namespace(A)
         for start in starts:
-            yield start, xp.ascontiguousarray(A[start : start + batch_size], dtype=dtype)
+            yield start, xp.ascontiguousarray(A[start : min(start + batch_size, stop)], dtype=dtype)
         return
 
     def read(start):
-        return np.array(X[start : start + batch_size], dtype=dtype, order="C")
+        return np.array(X[start : min(start + batch_size, stop)], dtype=dtype, order="C")
 
     with ThreadPoolExecutor(1) as reader:
-        ahead = reader.submit(read, 0) if X.shape[0] else None
+        ahead = reader.submit(read, first) if len(starts) else None
         for start in starts:
             chunk = ahead.result()
-            if start + batch_size < X.shape[0]:
+            if start + batch_size < stop:
                 ahead = reader.submit(read, start + batch_size)
             yield start, chunk
 
@@ -146,7 +149,8 @@ def _is_memory_map(X):
     return False
 
 
-def _aligned(batch_size, X):
+def aligned_batch_size(batch_size, X):
+    """Round a number of rows up to the chunks of an h5py dataset."""
     chunks = getattr(X, "chunks", None)
     if isinstance(chunks, tuple) and chunks:
         return -(-batch_size // chunks[0]) * chunks[0]

@@ -110,25 +110,6 @@ def test_marginals_go_where_they_are_asked_to_go():
     assert_array_equal(out, kernel.truncated_posterior(*arguments)[2])
 
 
-def test_thread_count_changes_nothing_but_the_order_of_sums():
-    import numba
-
-    arguments = problem(12, 6, 3, 1, 1000, np.float64)
-    B, candidates, context, table = arguments
-    results, before = [], numba.get_num_threads()
-    for n_threads in {1, before}:
-        numba.set_num_threads(n_threads)
-        pairs = np.zeros((12, 12))
-        parts = kernel.truncated_posterior(
-            B, candidates, context.slope, context.bias, context.coupling, context.values, table,
-            pairs=pairs,
-        )  # fmt: skip
-        results.append((*parts, pairs))
-    numba.set_num_threads(before)
-    for first, last in zip(results[0], results[-1], strict=True):
-        assert_allclose(first, last, rtol=1e-12)
-
-
 def test_exponential_is_accurate():
     from numba import njit
 

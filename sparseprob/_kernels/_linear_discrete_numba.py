@@ -5,7 +5,7 @@ J. Eggert, JMLR 11:2855-2900, 2010). Points are worked on in blocks, side by sid
 """
 
 import numpy as np
-from numba import get_num_threads, njit, prange
+from numba import njit
 
 from ._fast_exp import exp_of_negative
 
@@ -30,7 +30,7 @@ def select_candidates(B, scale, shift, n_candidates):
         Best first; of equal scores the lower index first.
     """
     candidates = np.empty((n_candidates, B.shape[1]), dtype=np.int32)
-    _select(np.ascontiguousarray(B), scale, shift, candidates, _n_tasks(B.shape[1]))
+    _select(np.ascontiguousarray(B), scale, shift, candidates)
     return candidates
 
 
@@ -69,43 +69,32 @@ def truncated_posterior(
     (H, n), V = B.shape, len(slope)
     marginals = np.empty((V, H, n), dtype=B.dtype) if out is None else out
     log_norm, mean_energy = np.empty(n), np.empty(n)
-    n_tasks = _n_tasks(n)
-    partial = np.zeros((n_tasks if pairs is not None else 0, H, H))
+    half = np.zeros((H, H) if pairs is not None else (0, 0))
     products = np.outer(values, values).astype(B.dtype)
     _posterior(
         np.ascontiguousarray(B), candidates, slope, bias, coupling, products,
         table.parent, table.unit, table.members, table.length,
-        log_norm, mean_energy, marginals, partial, n_tasks,
+        log_norm, mean_energy, marginals, half,
     )  # fmt: skip
     if pairs is not None:
-        half = partial.sum(axis=0)
         pairs += half + half.T
     return log_norm, mean_energy, marginals
 
 
-def _n_tasks(n):
-    """Contiguous ranges of points, one per thread."""
-    return max(1, min(get_num_threads(), -(-n // _BLOCK)))
-
-
-@njit(parallel=True, **_options)
-def _select(B, scale, shift, candidates, n_tasks):
-    n = B.shape[1]
-    n_blocks = (n + _BLOCK - 1) // _BLOCK
-    for task in prange(n_tasks):
-        best = np.empty((candidates.shape[0], _BLOCK), dtype=B.dtype)
-        label = np.empty((candidates.shape[0], _BLOCK), dtype=B.dtype)
-        score = np.empty(_BLOCK, dtype=B.dtype)
-        for block in range(task * n_blocks // n_tasks, (task + 1) * n_blocks // n_tasks):
-            start = block * _BLOCK
-            stop = min(start + _BLOCK, n)
-            best[:] = -np.inf
-            for h in range(B.shape[0]):
-                _score(B, scale, shift, h, start, stop, score)
-                _insert(best, label, score, B.dtype.type(h))
-            for c in range(candidates.shape[0]):
-                for p in range(stop - start):
-                    candidates[c, start + p] = np.int32(label[c, p])
+@njit(nogil=True, **_options)
+def _select(B, scale, shift, candidates):
+    best = np.empty((candidates.shape[0], _BLOCK), dtype=B.dtype)
+    label = np.empty((candidates.shape[0], _BLOCK), dtype=B.dtype)
+    score = np.empty(_BLOCK, dtype=B.dtype)
+    for start in range(0, B.shape[1], _BLOCK):
+        size = min(_BLOCK, B.shape[1] - start)
+        best[:] = -np.inf
+        for h in range(B.shape[0]):
+            _score(B, scale, shift, h, start, start + size, score)
+            _insert(best, label, score, B.dtype.type(h))
+        for c in range(candidates.shape[0]):
+            for p in range(size):
+                candidates[c, start + p] = np.int32(label[c, p])
 
 
 @njit(**_options)
@@ -148,36 +137,28 @@ def _shift(best, best_above, label, label_above, score, h):
         label[p] = name_above if passes else inserted
 
 
-@njit(parallel=True, **_options)
+@njit(nogil=True, **_options)
 def _posterior(
     B, candidates, slope, bias, coupling, products, parent, unit, members, length,
-    log_norm, mean_energy, marginals, partial, n_tasks,
+    log_norm, mean_energy, marginals, half,
 ):  # fmt: skip
-    n, dtype = B.shape[1], B.dtype
-    n_blocks, U = (n + _BLOCK - 1) // _BLOCK, candidates.shape[0] * len(slope)
-    for task in prange(n_tasks):
-        single = np.empty((len(slope), B.shape[0], _BLOCK), dtype)
-        walk = np.empty((U + len(parent), _BLOCK), dtype)
-        alone = np.empty((U, _BLOCK), dtype)
-        joint = np.empty((U, U, _BLOCK), dtype)
-        top, total, energy = (
-            np.empty(_BLOCK, dtype),
-            np.empty(_BLOCK, dtype),
-            np.empty(_BLOCK, dtype),
-        )
-        for block in range(task * n_blocks // n_tasks, (task + 1) * n_blocks // n_tasks):
-            start = block * _BLOCK
-            size = min(_BLOCK, n - start)
-            _singles(B, slope, bias, start, size, single, top)
-            _gather(candidates, single, coupling, products, start, size, alone, joint)
-            _multiples(parent, unit, members, length, alone, joint, walk, top)
-            _weigh(single, walk, U, top, total, energy)
-            joint[:] = 0
-            _collect(parent, unit, members, length, U, walk, joint)
-            _write(top, total, energy, log_norm, mean_energy, start, size)
-            _marginalize(single, walk, candidates, total, marginals, start, size)
-            if len(partial):
-                _scatter(joint, candidates, products, total, partial[task], start, size)
+    dtype, U = B.dtype, candidates.shape[0] * len(slope)
+    single = np.empty((len(slope), B.shape[0], _BLOCK), dtype)
+    walk, alone = np.empty((U + len(parent), _BLOCK), dtype), np.empty((U, _BLOCK), dtype)
+    joint = np.empty((U, U, _BLOCK), dtype)
+    top, total, energy = np.empty(_BLOCK, dtype), np.empty(_BLOCK, dtype), np.empty(_BLOCK, dtype)
+    for start in range(0, B.shape[1], _BLOCK):
+        size = min(_BLOCK, B.shape[1] - start)
+        _singles(B, slope, bias, start, size, single, top)
+        _gather(candidates, single, coupling, products, start, size, alone, joint)
+        _multiples(parent, unit, members, length, alone, joint, walk, top)
+        _weigh(single, walk, U, top, total, energy)
+        joint[:] = 0
+        _collect(parent, unit, members, length, U, walk, joint)
+        _write(top, total, energy, log_norm, mean_energy, start, size)
+        _marginalize(single, walk, candidates, total, marginals, start, size)
+        if len(half):
+            _scatter(joint, candidates, products, total, half, start, size)
 
 
 @njit(**_options)

@@ -145,10 +145,10 @@ def marginals_of(pool, size, energy, count, log_norm, q):
 
 
 @njit(**_options)
-def write_posterior(pool, size, energy, count, values, log_norm, q, partial, task):
-    """Marginals into q, and E[s_h s_h'] onto one triangle of this task's pairs."""
+def write_posterior(pool, size, energy, count, values, log_norm, q, half):
+    """Marginals into q, and E[s_h s_h'] onto one triangle of `half`."""
     marginals_of(pool, size, energy, count, log_norm, q)
-    if not len(partial):
+    if not len(half):
         return
     V = len(values)
     for s in range(count):
@@ -156,4 +156,4 @@ def write_posterior(pool, size, energy, count, values, log_norm, q, partial, tas
         for i in range(size[s]):
             for j in range(i):
                 u, v = pool[s, i], pool[s, j]
-                partial[task, u // V, v // V] += w * values[u % V] * values[v % V]
+                half[u // V, v // V] += w * values[u % V] * values[v % V]

@@ -5,7 +5,7 @@ are compared with the states kept; the best ones stay, so the free energy never 
 """
 
 import numpy as np
-from numba import get_num_threads, njit, prange
+from numba import njit
 
 from ._state_pool import (
     below,
@@ -65,61 +65,58 @@ def search_states(
     marginals = np.empty((V, H, n), dtype=B.dtype)
     log_norm, mean_energy = np.empty(n), np.empty(n)
     energies = np.empty((n, states.shape[1]))
-    n_tasks = max(1, min(get_num_threads(), n))
-    partial = np.zeros((n_tasks if pairs is not None else 0, H, H))
+    half = np.zeros((H, H) if pairs is not None else (0, 0))
     singles = np.ascontiguousarray(bias.T, dtype=np.float64), np.asarray(slope, dtype=np.float64)
     _search(
         B, candidates, *singles, np.asarray(coupling, dtype=np.float64),
         np.asarray(values, dtype=np.float64), table.parent, table.unit, table.members, table.length,
         np.asarray(prior, dtype=np.float64), states, rows, keys, kind,
-        log_norm, mean_energy, marginals, energies, partial, n_tasks,
+        log_norm, mean_energy, marginals, energies, half,
     )  # fmt: skip
     if pairs is not None:
-        half = partial.sum(axis=0)
         pairs += half + half.T
     return log_norm, mean_energy, marginals, energies
 
 
-@njit(parallel=True, **_options)
+@njit(nogil=True, **_options)
 def _search(
     B, candidates, bias, slope, coupling, values, parent, unit, members, length, prior, states,
-    rows, keys, kind, log_norm, mean_energy, marginals, energies, partial, n_tasks,
+    rows, keys, kind, log_norm, mean_energy, marginals, energies, half,
 ):  # fmt: skip
     (H, n), V = B.shape, len(slope)
     n_states, width = states.shape[1], states.shape[2]
-    for task in prange(n_tasks):
-        c, q = np.empty(H * V), np.empty(H * V)
-        walk = np.empty(candidates.shape[0] * V + len(parent))
-        pool = np.empty((n_states, width), np.int64)
-        size, energy = np.empty(n_states, np.int64), np.empty(n_states)
-        tags, random = np.empty(n_states, np.uint64), np.empty(1, np.uint64)
-        for p in range(task * n // n_tasks, (task + 1) * n // n_tasks):
-            random[0] = keys[p]
-            for h in range(H):
-                for k in range(V):
-                    c[h * V + k] = bias[h, k] + slope[k] * B[h, p]
-            kept = states[rows[p]]
-            count = load_states(kept, c, coupling, values, pool, size, energy, tags)
-            if kind != HOLD:
-                slots = candidates[:, p]
-                count = _propose_preselected(
-                    slots, parent, unit, members, length, c, coupling, values, walk,
-                    pool, size, energy, tags, count,
-                )  # fmt: skip
-            if kind == SAMPLE:
-                count = _propose_samples(
-                    prior, q, random, c, coupling, values, pool, size, energy, tags, count
-                )
-            elif kind == EVO:
-                count = _evolve(random, H, c, coupling, values, pool, size, energy, tags, count)
-            if kind != HOLD:
-                store_states(pool, size, count, kept)
-            energies[p, :count], energies[p, count:] = energy[:count], -np.inf
-            log_norm[p], mean_energy[p] = log_norm_and_mean(energy, count)
-            write_posterior(pool, size, energy, count, values, log_norm[p], q, partial, task)
-            for h in range(H):
-                for k in range(V):
-                    marginals[k, h, p] = q[h * V + k]
+    c, q = np.empty(H * V), np.empty(H * V)
+    walk = np.empty(candidates.shape[0] * V + len(parent))
+    pool = np.empty((n_states, width), np.int64)
+    size, energy = np.empty(n_states, np.int64), np.empty(n_states)
+    tags, random = np.empty(n_states, np.uint64), np.empty(1, np.uint64)
+    for p in range(n):
+        random[0] = keys[p]
+        for h in range(H):
+            for k in range(V):
+                c[h * V + k] = bias[h, k] + slope[k] * B[h, p]
+        kept = states[rows[p]]
+        count = load_states(kept, c, coupling, values, pool, size, energy, tags)
+        if kind != HOLD:
+            slots = candidates[:, p]
+            count = _propose_preselected(
+                slots, parent, unit, members, length, c, coupling, values, walk,
+                pool, size, energy, tags, count,
+            )  # fmt: skip
+        if kind == SAMPLE:
+            count = _propose_samples(
+                prior, q, random, c, coupling, values, pool, size, energy, tags, count
+            )
+        elif kind == EVO:
+            count = _evolve(random, H, c, coupling, values, pool, size, energy, tags, count)
+        if kind != HOLD:
+            store_states(pool, size, count, kept)
+        energies[p, :count], energies[p, count:] = energy[:count], -np.inf
+        log_norm[p], mean_energy[p] = log_norm_and_mean(energy, count)
+        write_posterior(pool, size, energy, count, values, log_norm[p], q, half)
+        for h in range(H):
+            for k in range(V):
+                marginals[k, h, p] = q[h * V + k]
 
 
 # ---------------------------------------------------------------- proposals

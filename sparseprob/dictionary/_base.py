@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from .. import _checkpoint, mpi
 from .._arrays import compute_dtype, like, to_numpy
+from .._threads import one_blas_thread
 from ._encoder import SparseEncoder, rows_at_once
 from ._initial import initial_parameters
 from ._online import OnlineStatistics
@@ -92,8 +93,9 @@ class TruncatedSparseCoding(SparseEncoder):
             X, y, max_iter=em.max_iter * em.n_init, first=self._state.n_steps,
             until=lambda: self._state.finished,
         )  # fmt: skip
-        for _ in steps:
-            em.step(self._state)
+        with one_blas_thread():
+            for _ in steps:
+                em.step(self._state)
         self._set_attributes(self._fitted_attributes())
         if not self.converged_ and self.tol > 0 and self._state.finished:
             warnings.warn(
@@ -130,7 +132,8 @@ class TruncatedSparseCoding(SparseEncoder):
             known = self._parameters() if hasattr(self, "components_") else None
             self._online = OnlineStatistics(self._draw_seed(), known)
         em = self._engine(X)
-        record = self._online.update(em)
+        with one_blas_thread():
+            record = self._online.update(em)
         self._set_attributes(self._attributes_of(self._online.params, [record], X, False))
         self._forget("_table", "_model")
         return self

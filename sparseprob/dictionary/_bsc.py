@@ -59,7 +59,7 @@ class BinarySparseCoding(TruncatedSparseCoding):
     reinit_dead : bool, default=False
         Replace atoms that no row uses by the row explained worst.
     batch_size : int, default=None
-        Rows computed at a time; None means 4096 on the CPU and 2^27 / H on a GPU.
+        Rows computed at a time; None means 1024 on the CPU and 2^27 / H on a GPU.
     max_states : int, default=200_000
         Refuse tables with more states.
     random_state : int, RandomState instance or None, default=None

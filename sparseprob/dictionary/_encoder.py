@@ -10,16 +10,16 @@ from .._arrays import (
     compute_namespace,
     is_on_gpu,
     like,
-    row_chunks,
     to_compute,
     to_numpy,
 )
 from .._base import Estimator
+from .._threads import one_blas_thread, over_chunks
 from ._inference import infer_rows, rows_per_chunk, top_kept_states
 from ._states import n_states
 from ._statistics import refuse_non_finite, squared_norms
 
-_CPU_ROWS = 4096  # rows of a chunk: its projections stay in the cache
+_CPU_ROWS = 1024  # rows of a chunk: its projections stay in the cache
 _GPU_NUMBERS = 2**27  # projections of a chunk: few launches, moderate memory
 
 
@@ -38,11 +38,16 @@ class SparseEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMi
         model, params = self._make_model(), self._parameters()
         return X, model, params, model.context(params, compute_namespace(X), compute_dtype(X))
 
-    def _chunks(self, X, batch_size=None):
-        batch_size = rows_at_once(batch_size or self.batch_size, X, self._sizes()[0])
-        for start, Y in row_chunks(X, batch_size, compute_dtype(X)):
+    def _over_chunks(self, X, work, batch_size=None):
+        """Call ``work(rows, chunk)`` for every chunk, after refusing NaN and infinity in it."""
+
+        def take(start, Y, _):
             refuse_non_finite(Y, squared_norms(Y), start)
-            yield slice(start, start + len(Y)), Y
+            work(slice(start, start + len(Y)), Y)
+
+        batch_size = rows_at_once(batch_size or self.batch_size, X, self._sizes()[0])
+        with one_blas_thread():
+            over_chunks(take, X, batch_size, compute_dtype(X))
 
     def transform(self, X, method="mean"):
         """Encode rows by their truncated posterior.
@@ -66,11 +71,13 @@ class SparseEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMi
         table, xp = self._make_table(), compute_namespace(X)
         search = self._make_search(model, table)
         codes = xp.empty((X.shape[0], self.components_.shape[0]), dtype=compute_dtype(X))
-        for rows, Y in self._chunks(X):
-            _, _, marginals = model.posterior(
-                Y, context, table, search=search, rows=range(rows.start, rows.stop)
-            )
+
+        def take(rows, Y):
+            numbers = range(rows.start, rows.stop)
+            _, _, marginals = model.posterior(Y, context, table, search=search, rows=numbers)
             codes[rows] = model.codes(marginals).T
+
+        self._over_chunks(X, take)
         return like(codes, X)
 
     def inverse_transform(self, X):
@@ -118,11 +125,13 @@ class SparseEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMi
         table, xp = self._make_table(), compute_namespace(X)
         search = self._make_search(model, table)
         bound = xp.empty(X.shape[0])
-        for rows, Y in self._chunks(X):
-            free_energy, _, _ = model.posterior(
-                Y, context, table, search=search, rows=range(rows.start, rows.stop)
-            )
+
+        def take(rows, Y):
+            numbers = range(rows.start, rows.stop)
+            free_energy, _, _ = model.posterior(Y, context, table, search=search, rows=numbers)
             bound[rows] = free_energy + model.null_log_joints(Y, params)
+
+        self._over_chunks(X, take)
         return like(bound, X)
 
     def score(self, X, y=None):
@@ -211,17 +220,22 @@ class SparseEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMi
                 "adaptive=True widens preselected states and needs state_search='select', got "
                 f"{self.state_search!r}; learned states are not limited to the candidates."
             )
-        parts = []
-        for rows, Y in self._chunks(X, rows_per_chunk(total, compute_dtype(X))):
+        found = {}
+
+        def take(rows, Y):
             if search is None:
-                part = infer_rows(
+                found[rows.start] = infer_rows(
                     model, Y, context, table, top_k=top_k, adaptive=adaptive, limits=limits,
                     max_states=self.max_states,
                 )  # fmt: skip
             else:
                 numbers = range(rows.start, rows.stop)
-                part = top_kept_states(model, search, Y, context, table, numbers, top_k)
-            parts.append(part)
+                found[rows.start] = top_kept_states(
+                    model, search, Y, context, table, numbers, top_k
+                )
+
+        self._over_chunks(X, take, rows_per_chunk(total, compute_dtype(X)))
+        parts = [found[start] for start in sorted(found)]
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         marginals = joined["marginals"]
         dtype = compute_dtype(X)

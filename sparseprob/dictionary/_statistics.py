@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import mpi
-from .._arrays import compute_namespace, row_chunks, to_numpy
+from .._arrays import compute_namespace, to_numpy
+from .._threads import over_chunks
 
 
 class Statistics:
@@ -30,6 +31,10 @@ class Statistics:
     def summed(self):
         """Return the statistics of all ranks, on the host."""
         return Statistics(self.shapes, buffer=mpi.row_sum(to_numpy(self.buffer)))
+
+    def add(self, other):
+        """Add the sums of other rows."""
+        self.buffer += other.buffer
 
     def blended(self, other, weight):
         """Return (1 - weight) * self + weight * other."""
@@ -61,33 +66,48 @@ def summarize_rows(X, batch_size, dtype):
     offset, n_rows = sum(counts[: mpi.rank()]), sum(counts)
     if n_rows == 0:
         raise ValueError("Found array with 0 sample(s) on all ranks, at least 1 is required.")
-    with mpi.errors_together():
-        mean, scatter, squares, largest = _local_moments(X, batch_size, dtype, offset)
-    total, squares = mpi.row_sum(mean * X.shape[0], np.array(squares))
-    common = total / n_rows
-    scatter = mpi.row_sum(scatter + X.shape[0] * (mean - common) ** 2)
-    return RowSummary(
-        n_rows, common, scatter / n_rows, float(squares), mpi.row_max(largest), offset, X.shape[0]
-    )
 
-
-def _local_moments(X, batch_size, dtype, offset):
-    """Mean, scatter, sum of squares and largest squared norm of this rank's rows."""
-    xp = compute_namespace(X)
-    n_seen, mean, scatter = 0, np.zeros(X.shape[1]), np.zeros(X.shape[1])
-    squares = largest = 0.0
-    for start, Y in row_chunks(X, batch_size, dtype):
+    def take(start, Y, moments):
         norms = squared_norms(Y)
         refuse_non_finite(Y, norms, start + offset)
-        chunk_mean = to_numpy(Y.mean(axis=0, dtype=np.float64))
-        centred = Y - xp.asarray(chunk_mean, dtype=Y.dtype)
-        chunk_scatter = to_numpy(xp.einsum("nd,nd->d", centred, centred)).astype(np.float64)
-        n_both, step = n_seen + len(Y), chunk_mean - mean
-        scatter += chunk_scatter + step**2 * (n_seen * len(Y) / n_both)  # Chan, Golub & LeVeque
-        mean, n_seen = mean + step * (len(Y) / n_both), n_both
-        squares += float(norms.sum())
-        largest = max(largest, float(norms.max()))
-    return mean, scatter, squares, largest
+        moments.add(Y, norms)
+
+    with mpi.errors_together():
+        moments, *others = over_chunks(take, X, batch_size, dtype, lambda: _Moments(X.shape[1]))
+        for other in others:
+            moments.merge(other.n_rows, other.mean, other.scatter)
+            moments.squares += other.squares
+            moments.largest = max(moments.largest, other.largest)
+    total, squares = mpi.row_sum(moments.mean * X.shape[0], np.array(moments.squares))
+    common = total / n_rows
+    scatter = mpi.row_sum(moments.scatter + X.shape[0] * (moments.mean - common) ** 2)
+    return RowSummary(
+        n_rows, common, scatter / n_rows, float(squares), mpi.row_max(moments.largest), offset,
+        X.shape[0],
+    )  # fmt: skip
+
+
+class _Moments:
+    """Mean, scatter, sum of squares and largest squared norm of the rows seen so far."""
+
+    def __init__(self, n_features):
+        self.n_rows, self.squares, self.largest = 0, 0.0, 0.0
+        self.mean, self.scatter = np.zeros(n_features), np.zeros(n_features)
+
+    def add(self, Y, norms):
+        xp = compute_namespace(Y)
+        mean = to_numpy(Y.mean(axis=0, dtype=np.float64))
+        centred = Y - xp.asarray(mean, dtype=Y.dtype)
+        scatter = to_numpy(xp.einsum("nd,nd->d", centred, centred)).astype(np.float64)
+        self.merge(len(Y), mean, scatter)
+        self.squares += float(norms.sum())
+        self.largest = max(self.largest, float(norms.max()))
+
+    def merge(self, n_rows, mean, scatter):
+        """Take in other rows (T. F. Chan, G. H. Golub, R. J. LeVeque, 1983)."""
+        both, step = self.n_rows + n_rows, mean - self.mean
+        self.scatter += scatter + step**2 * (self.n_rows * n_rows / max(both, 1))
+        self.mean, self.n_rows = self.mean + step * (n_rows / max(both, 1)), both
 
 
 def squared_norms(Y):

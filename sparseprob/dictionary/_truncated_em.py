@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .. import mpi
-from .._arrays import compute_namespace, row_chunks, to_numpy
+from .._arrays import compute_namespace, to_numpy
+from .._threads import over_chunks
 from ._statistics import Statistics, kth_largest, row_uniforms
 
 _LOG = logging.getLogger("sparseprob.dictionary")
@@ -41,6 +42,14 @@ class EMState:
         if self.best is None or not self.history:
             return self.best or current
         return max(self.best, current, key=lambda r: r["history"][-1]["lower_bound"])
+
+
+@dataclass
+class _Sums:
+    """What a thread gathers in an E-step."""
+
+    statistics: Statistics
+    worst: tuple = (np.inf, None)  # bound and row explained worst
 
 
 class TruncatedEM:
@@ -172,21 +181,29 @@ class TruncatedEM:
         if settings["data_cut"] > 0:
             threshold = self._cut_threshold(params, context, settings["data_cut"])
         shapes = self.model.statistics_shapes(*params["components"].shape)
-        statistics, worst = Statistics(shapes, self.xp), (np.inf, None)
         subset = threshold > -np.inf or 0 < settings["partial"] < 1
+
+        def take(start, Y, sums):
+            rows = range(start, start + len(Y))
+            if subset:
+                keep = self._kept(start, len(Y), threshold, settings["partial"], state)
+                rows, Y = start + np.flatnonzero(keep), Y[self.xp.asarray(keep)]
+                self.model.accumulate_rows(Y, sums.statistics)
+            bound = self.model.accumulate(
+                Y, context, self.table, sums.statistics, search=self.search, rows=rows
+            )
+            if self.reinit_dead:
+                sums.worst = self._worse(sums.worst, bound, params, Y)
+
         with mpi.errors_together():
-            for start, Y in row_chunks(self.rows, self.batch_size, context.components.dtype):
-                rows = range(start, start + len(Y))
-                if subset:
-                    keep = self._kept(start, len(Y), threshold, settings["partial"], state)
-                    rows, Y = start + np.flatnonzero(keep), Y[self.xp.asarray(keep)]
-                    self.model.accumulate_rows(Y, statistics)
-                bound = self.model.accumulate(
-                    Y, context, self.table, statistics, search=self.search, rows=rows
-                )
-                if self.reinit_dead:
-                    worst = self._worse(worst, bound, params, Y)
-        total = statistics.summed()
+            sums, *others = over_chunks(
+                take, self.rows, self.batch_size, context.components.dtype,
+                lambda: _Sums(Statistics(shapes, self.xp)),
+            )  # fmt: skip
+            for other in others:
+                sums.statistics.add(other.statistics)
+                sums.worst = min(sums.worst, other.worst, key=lambda found: found[0])
+        total, worst = sums.statistics.summed(), sums.worst
         if not subset:
             self.model.fill_rows(total, self.summary)
         total["free_energy"] += self.model.null_log_joint(total, params)
@@ -211,14 +228,17 @@ class TruncatedEM:
         mass = self.model.truncated_mass(params)
         n_use = max(1, int(self.summary.n_rows * (1 - (1 - mass) * data_cut)))
         self._log_joint = np.empty(self.summary.n_local)
+
+        def take(start, Y, _):
+            rows = range(start, start + len(Y))
+            _, log_norm, _ = self.model.posterior(
+                Y, context, self.table, search=self.search, rows=rows
+            )
+            log_joint = log_norm + self.model.null_log_joints(Y, params) / context.temperature
+            self._log_joint[start : start + len(Y)] = to_numpy(log_joint)
+
         with mpi.errors_together():
-            for start, Y in row_chunks(self.rows, self.batch_size, context.components.dtype):
-                rows = range(start, start + len(Y))
-                _, log_norm, _ = self.model.posterior(
-                    Y, context, self.table, search=self.search, rows=rows
-                )
-                log_joint = log_norm + self.model.null_log_joints(Y, params) / context.temperature
-                self._log_joint[start : start + len(Y)] = to_numpy(log_joint)
+            over_chunks(take, self.rows, self.batch_size, context.components.dtype)
         if self.search is not None:
             self.search.hold()  # the second sweep must see the same states
         return kth_largest(self._log_joint, n_use)

@@ -1,0 +1,83 @@
+"""Chunks of rows, shared out over the threads of this process.
+
+Threads work on chunks of their own, not on pieces of one: kernels and BLAS run side by side without
+waiting for each other.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import lru_cache
+from threading import Event
+
+from ._arrays import aligned_batch_size, is_on_gpu, row_chunks
+
+
+def over_chunks(work, X, batch_size, dtype, new=lambda: None):
+    """Call ``work(start, chunk, result)`` for every chunk of the rows of X.
+
+    Each thread takes a range of chunks in order and has a result of its own, so that the same
+    number of threads gives the same bits. Numba decides how many threads there are.
+
+    Parameters
+    ----------
+    work : callable
+        Takes the number of the first row, the chunk, and the thread's result, which it changes.
+    X : array or row source of shape (n_samples, n_features)
+    batch_size : int
+        Rows of a chunk.
+    dtype : numpy.dtype
+        Type of the chunks.
+    new : callable
+        Makes an empty result.
+
+    Returns
+    -------
+    results : list
+        The results of the threads, in the order of rows; one for an X without rows.
+    """
+    batch_size = aligned_batch_size(batch_size, X)
+    n_chunks = -(-X.shape[0] // batch_size)
+    n_threads = 1 if is_on_gpu(X) else max(1, min(_n_threads(), n_chunks))
+    stopped = Event()
+
+    def run(thread):
+        result = new()
+        edges = (batch_size * (n_chunks * t // n_threads) for t in (thread, thread + 1))
+        for start, chunk in row_chunks(X, batch_size, dtype, *edges):
+            if stopped.is_set():
+                break
+            work(start, chunk, result)
+        return result
+
+    if n_threads == 1:
+        return [run(0)]
+    pool = _pool(n_threads, os.getpid())
+    futures = [pool.submit(run, thread) for thread in range(n_threads)]
+    try:
+        return [future.result() for future in futures]
+    finally:
+        stopped.set()  # after an error or Ctrl-C the others do not go on to the end
+        wait(futures)
+
+
+@lru_cache(maxsize=4)
+def _pool(n_threads, process):
+    """Threads that stay, with their memory, from one pass over the rows to the next."""
+    return ThreadPoolExecutor(n_threads, thread_name_prefix="sparseprob")
+
+
+def _n_threads():
+    import numba
+
+    return numba.get_num_threads()
+
+
+def one_blas_thread():
+    """Keep BLAS to one thread in a ``with`` block around `over_chunks`.
+
+    It covers the whole fit, M-steps included: a BLAS thread that has just worked spins for a while
+    and would take a core from the next pass over the rows.
+    """
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1, user_api="blas")
