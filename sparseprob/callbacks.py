@@ -70,8 +70,8 @@ class History:
 
     Parameters
     ----------
-    attributes : tuple of str, default=("lower_bound_",)
-        Names of scalar fitted attributes to record.
+    attributes : tuple of str, optional
+        Names of scalar fitted attributes to record; ``lower_bound_`` unless others are given.
 
     Attributes
     ----------

@@ -14,6 +14,9 @@ _CURVES = {
 }
 
 
+_FRAME = "#b9c9dc"
+
+
 def _pyplot():
     """Import matplotlib when the first picture is drawn."""
     try:
@@ -50,10 +53,11 @@ def _mosaic(images, n_columns):
 
 def _show(ax, image, **options):
     ax.imshow(image, cmap="gray", interpolation="nearest", **options)
+    ax.set_facecolor(_FRAME)  # seen where the image is masked
     ax.set_xticks([])
     ax.set_yticks([])
     for spine in ax.spines.values():
-        spine.set_visible(False)
+        spine.set(color=_FRAME, linewidth=0.6)
 
 
 class DictionaryDisplay:
@@ -299,7 +303,9 @@ class InferenceDisplay:
         if titles:
             axes[0].set_title("row", fontsize=9)
             axes[1].set_title("mean", fontsize=9)
-            heading = axes[2].set_title("causes, with their probabilities", fontsize=9, loc="left")
+            heading = axes[2].annotate(
+                "causes, with their probabilities", (0, 1.12), xycoords="axes fraction", fontsize=9
+            )
             heading.set_in_layout(False)  # it may reach over the pictures to its right
         causes = np.argsort(-self.marginals[i], kind="stable")[:n_causes]
         for ax, h in zip(axes[2:], causes, strict=False):

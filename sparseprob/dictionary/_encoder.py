@@ -81,7 +81,7 @@ class SparseEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMi
         return like(codes, X)
 
     def inverse_transform(self, X):
-        """Map codes to data space: codes @ components_ plus the offset.
+        """Map codes to data space, ``codes @ components_ + offset_``.
 
         Parameters
         ----------
