@@ -6,6 +6,7 @@
 import argparse
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import cupy
@@ -27,7 +28,8 @@ FLOAT64, FLOAT32 = 1e-10, 2e-3  # a fit of a few iterations in single precision
 KERNEL = {np.float64: 1e-11, np.float32: 1e-4}
 SIZES = [  # H, n_candidates, max_active, values, points
     (10, 5, 1, 1, 1), (1, 1, 1, 1, 3), (30, 8, 4, 1, 1000), (12, 6, 3, 2, 333), (16, 13, 6, 1, 257),
-    (7, 7, 7, 1, 100), (40, 10, 4, 2, 100), (200, 8, 4, 1, 5000),
+    (7, 7, 7, 1, 100), (40, 10, 4, 2, 100), (200, 8, 4, 1, 5000), (80, 80, 1, 1, 300),
+    (26, 26, 2, 1, 130), (9, 7, 4, 3, 129),
 ]  # fmt: skip
 
 
@@ -62,22 +64,45 @@ def _differences(host, device, X):
             result = getattr(device, method)(A)
             assert isinstance(result, cupy.ndarray), f"{method} left the GPU"
             yield difference(result, getattr(host, method)(X))
+    if hasattr(host, "infer"):
+        found, expected = device.infer(A, top_k=3), host.infer(X, top_k=3)
+        for name in ("prob", "marginals", "abs_marginals"):
+            assert isinstance(found[name], cupy.ndarray), f"infer: {name} left the GPU"
+            yield difference(found[name], expected[name])
+
+
+class _Interrupt(Checkpoint):
+    """Write a checkpoint after every iteration and stop the fit after the second."""
+
+    def on_fit_task_end(self, estimator, context):
+        """Write, then stop."""
+        super().on_fit_task_end(estimator, context)
+        if self._seen == 2:
+            raise KeyboardInterrupt
+
+
+def _check_resumed(estimator, name, A, resident):
+    """A second fit, and a fit that was stopped and goes on, have the bits of the first."""
+    again = [clone(estimator).fit(A)]
+    if hasattr(estimator, "_checkpoint_state"):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "fit.npz"
+            with suppress(KeyboardInterrupt):
+                clone(estimator).set_callbacks(_Interrupt(path)).fit(A)
+            again.append(clone(estimator).fit(A, resume_from=path))
+    worst = max(max(_differences_of_models(model, resident)) for model in again)
+    yield row(f"{name}: repeated and resumed, equal bits", worst, 0.0)
 
 
 def _check_seam(estimator, name, X):
     """Torch tensors, rows streamed from the host, and resumed fits."""
     resident = clone(estimator).fit(cupy.asarray(X))
-    streamed = clone(estimator).fit(on_gpu(X))
+    small = {"batch_size": 64} if "batch_size" in estimator.get_params() else {}
+    streamed = clone(estimator).set_params(**small).fit(on_gpu(X))  # in several chunks
     yield row(
         f"{name}: streamed = resident", max(_differences_of_models(streamed, resident)), FLOAT64
     )
-    path = Path(tempfile.mkdtemp()) / "fit.npz"
-    again = [
-        clone(estimator).set_callbacks(Checkpoint(path)).fit(cupy.asarray(X)),
-        clone(estimator).fit(cupy.asarray(X), resume_from=path),
-    ]
-    worst = max(max(_differences_of_models(model, resident)) for model in again)
-    yield row(f"{name}: repeated and resumed, equal bits", worst, 0.0)
+    yield from _check_resumed(estimator, name, cupy.asarray(X), resident)
     try:
         import torch
     except ImportError:
@@ -113,25 +138,35 @@ def check_kernels():
 def _compare_twins(sizes, dtype, scale):
     H, n_candidates, max_active, V, n = sizes
     rng = np.random.default_rng(H + n)
-    W, values = rng.normal(size=(H, 12)), np.array([1.0, -2.0])[:V]
+    W, values = rng.normal(size=(H, 12)), np.array([1.0, -2.0, 0.5])[:V]
     B = (scale * rng.normal(size=(H, n))).astype(dtype)
     slope, bias = (0.7 * values).astype(dtype), rng.normal(size=(V, H)).astype(dtype)
     coupling = (0.1 * scale * W @ W.T).astype(dtype)
     weight, shift = rng.normal(size=(2, V, H)).astype(dtype)
     table = build_state_table(n_candidates, max_active, V + 1, n_components=H)
-    results = []
-    for arrays in ((B, slope, bias, coupling, weight, shift),) + 2 * (
-        tuple(map(cupy.asarray, (B, slope, bias, coupling, weight, shift))),
-    ):
-        b, s, c, g, w, o = arrays
-        kernel = kernels("linear_discrete", b)
-        candidates = kernel.select_candidates(b, w, o, n_candidates)
-        pairs = (np if b is B else cupy).zeros((H, H))
-        parts = kernel.truncated_posterior(b, candidates, s, c, g, values, table, pairs=pairs)
-        results.append([cupy.asnumpy(a) for a in (candidates, *parts, pairs)])
+    score = (weight[:, :, None] * B + shift[:, :, None]).max(axis=0)
+    host = (B, slope, bias, coupling, weight, shift)
+    first, results = kernels("linear_discrete", B).select_candidates(*_selected(host, table)), []
+    for xp in (np, cupy, cupy):
+        arrays = tuple(map(xp.asarray, host))
+        kernel = kernels("linear_discrete", arrays[0])
+        candidates = cupy.asnumpy(kernel.select_candidates(*_selected(arrays, table)))
+        # Rounding may swap latents of nearly equal score: compare their scores, not their numbers,
+        # and compute all posteriors from the candidates that the CPU chose.
+        chosen, pairs = np.take_along_axis(score, candidates, axis=0), xp.zeros((H, H))
+        parts = kernel.truncated_posterior(
+            arrays[0], xp.asarray(first), *arrays[1:4], values, table, pairs=pairs
+        )
+        results.append([cupy.asnumpy(a) for a in (chosen, *parts, pairs)])
     worst = max(difference(a, b) for a, b in zip(results[1], results[0], strict=True))
     same = all(np.array_equal(a, b) for a, b in zip(results[1], results[2], strict=True))
     return worst, same
+
+
+def _selected(arrays, table):
+    """Arguments of the selection."""
+    B, *_, weight, shift = arrays
+    return B, weight, shift, table.n_candidates
 
 
 def main():

@@ -133,11 +133,11 @@ def row_chunks(X, batch_size, dtype, first=0, stop=None):
         return np.array(X[start : min(start + batch_size, stop)], dtype=dtype, order="C")
 
     with ThreadPoolExecutor(1) as reader:
-        ahead = reader.submit(read, first) if len(starts) else None
+        ahead = [reader.submit(read, start) for start in starts[:1]]
         for start in starts:
-            chunk = ahead.result()
+            chunk = ahead.pop().result()
             if start + batch_size < stop:
-                ahead = reader.submit(read, start + batch_size)
+                ahead.append(reader.submit(read, start + batch_size))
             yield start, chunk
 
 

@@ -70,8 +70,9 @@ def _threads_per_rank(comm):
     from threadpoolctl import threadpool_limits
 
     n_local = _local(comm)[1]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    bound = cores < os.cpu_count()  # the launcher gave this rank cores of its own
+    on_machine = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else on_machine
+    bound = cores < on_machine  # the launcher gave this rank cores of its own
     threads = cores if bound else max(1, cores // n_local)
     before = numba.get_num_threads()
     numba.set_num_threads(min(threads, before))

@@ -261,8 +261,8 @@ class InferenceDisplay:
         display : InferenceDisplay
         """
         marginals = to_numpy(estimator.infer(X, top_k=1).marginals)
-        arrays = (to_numpy(A) for A in (X, estimator.reconstruct(X), estimator.components_))
-        display = cls(*arrays, marginals, image_shape=image_shape)
+        means, atoms = to_numpy(estimator.reconstruct(X)), to_numpy(estimator.components_)
+        display = cls(to_numpy(X), means, atoms, marginals, image_shape=image_shape)
         return display.plot(n_causes=n_causes)
 
     def plot(self, *, n_causes=6):

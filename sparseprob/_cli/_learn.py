@@ -42,7 +42,7 @@ def add_parser(commands):
     parser.add_argument("--checkpoint-every", type=int, default=5, help="iterations between saves")
     parser.add_argument("--resume", action="store_true", help="continue from --checkpoint")
     parser.add_argument("--gpu", action="store_true", help="compute on the GPU")
-    known = set()
+    known: set[str] = set()
     for model in _models().values():
         _add_parameters(parser.add_argument_group(f"parameters of {model.__name__}"), model, known)
     parser.set_defaults(run=run)

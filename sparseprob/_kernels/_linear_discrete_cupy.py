@@ -11,20 +11,21 @@ import cupy
 import numpy as np
 
 _THREADS = 128
-_UNROLLED_STATES = 600  # longer code would leave the instruction cache
-_SEGMENT = 2**20  # points whose fixed-point pair sums cannot overflow 64 bits
-_FIXED_POINT = 42  # bits after the point; sums of integers do not depend on their order
-_SCRATCH_BYTES = 2**28
+_UNROLLED, _UNROLLED_UNITS = 600, 64  # states and pairs, units: longer code leaves the cache
+_REAL = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
+_SEGMENT = 2**20  # points of a launch
+_SUM_BITS = 62  # of the fixed-point sums over a launch, which do not depend on their order
+_SCRATCH_BYTES = 2**30
 
 
 def select_candidates(B, scale, shift, n_candidates):
     """Preselect the latents with the largest scores; see the twin on the CPU."""
-    B = cupy.ascontiguousarray(B)
+    B, scale, shift = _contiguous(B.dtype, B, scale, shift)
     H, n = B.shape
     candidates = cupy.empty((n_candidates, n), dtype=cupy.int32)
     if n:
         sizes = (np.int32(len(scale)), np.int32(H), np.int64(n))
-        _selection(n_candidates, _name(B.dtype))(
+        _selection(n_candidates, _REAL[B.dtype])(
             (-(-n // _THREADS),), (_THREADS,), (B, scale, shift, *sizes, candidates)
         )
     return candidates
@@ -34,32 +35,34 @@ def truncated_posterior(
     B, candidates, slope, bias, coupling, values, table, *, pairs=None, out=None
 ):
     """Posterior over the null state, all singletons and the table; see the twin on the CPU."""
-    B, candidates = cupy.ascontiguousarray(B), cupy.ascontiguousarray(candidates)
+    (candidates,) = _contiguous(np.int32, candidates)
+    B, slope, bias, coupling = _contiguous(B.dtype, B, slope, bias, coupling)
     (H, n), V = B.shape, len(slope)
     marginals = cupy.empty((V, H, n), dtype=B.dtype) if out is None else out
     log_norm, mean_energy = cupy.empty(n), cupy.empty(n)
     values = tuple(float(v) for v in values)
-    launch = _launcher(_Key(table), values, _name(B.dtype))
+    launch = _launcher(_Key(table), values, _REAL[B.dtype], cupy.cuda.Device().id)
+    with_pairs = pairs is not None and table.max_active > 1
     for start in range(0, n, _SEGMENT):
         stop = min(start + _SEGMENT, n)
-        sums = cupy.zeros((H, H) if pairs is not None else (0,), dtype=cupy.int64)
-        launch(
-            B, candidates, slope, bias, coupling, log_norm, mean_energy, marginals, sums,
-            H, n, start, stop, pairs is not None,
-        )  # fmt: skip
-        if pairs is not None:
-            half = sums * (_pair_scale(values) / 2.0**_FIXED_POINT)
-            pairs += half + half.T
+        sums = cupy.zeros((H, H) if with_pairs else (1, 1), dtype=cupy.int64)
+        unit = _pair_unit(stop - start, values)
+        arrays = (B, candidates, slope, bias, coupling, log_norm, mean_energy, marginals, sums)
+        sizes = (np.int32(H), np.int64(n), np.int64(start), np.int64(stop))
+        options = (np.int32(with_pairs), np.float64(1 / unit))
+        launch(-(-(stop - start) // _THREADS), (*arrays, *sizes, *options))
+        if with_pairs:
+            pairs += (sums + sums.T) * unit
     return log_norm, mean_energy, marginals
 
 
-def _name(dtype):
-    return "double" if dtype == np.float64 else "float"
+def _contiguous(dtype, *arrays):
+    return [cupy.ascontiguousarray(A, dtype=dtype) for A in arrays]
 
 
-def _pair_scale(values):
-    """Largest |value|^2, so that scaled pair terms stay within one."""
-    return max(abs(v) for v in values) ** 2
+def _pair_unit(n, values):
+    """Last place of the fixed-point sums of E[s s'] over n points, the finest without overflow."""
+    return max(abs(v) for v in values) ** 2 * 2.0 ** ((n - 1).bit_length() - _SUM_BITS)
 
 
 class _Key:
@@ -120,7 +123,8 @@ extern "C" __global__ void posterior(
     const REAL* B, const int* candidates, const REAL* slope, const REAL* bias,
     const REAL* coupling, double* log_norm, double* mean_energy, REAL* marginals,
     unsigned long long* pairs,
-    int H, long long n, long long start, long long stop, int with_pairs SCRATCH_ARGUMENT) {
+    int H, long long n, long long start, long long stop, int with_pairs, double per_unit
+    SCRATCH_ARGUMENT) {
 """
 
 _RESCALE = """
@@ -169,35 +173,34 @@ _FINISH = """
 """
 
 _ADD_PAIR = """
-__device__ __forceinline__ void add_pair(unsigned long long* pairs, int at, REAL x) {
-  long long fixed = __double2ll_rn((double)x * FIXED);
+__device__ __forceinline__ void add_pair(unsigned long long* pairs, int at, REAL x,
+                                         double per_unit) {
+  long long fixed = __double2ll_rn((double)x * per_unit);
   if (fixed) atomicAdd(pairs + at, (unsigned long long)fixed);
 }
 """
 
 
 @lru_cache(maxsize=64)
-def _launcher(key, values, real):
-    """Compile the kernel of a table; return a function that runs it on a range of points."""
+def _launcher(key, values, real, device):
+    """Compile the kernel of a table for a device; return a function that launches it."""
     table, V = key.table, len(values)
-    unrolled = len(table.length) <= _UNROLLED_STATES
+    size, n_units = len(table.length) + _n_pairs(table), table.n_candidates * V
+    unrolled = size <= _UNROLLED and n_units <= _UNROLLED_UNITS
     body = _unrolled_body(table, values) if unrolled else _walking_body(table, values)
-    scale = 2.0**_FIXED_POINT / _pair_scale(values)
-    source = _RESCALE + _ADD_PAIR.replace("FIXED", repr(scale)) + _HEAD + body
+    source = _RESCALE + _ADD_PAIR + _HEAD + body
     argument = "" if unrolled else _WALK_ARGUMENTS
     source = source.replace("SCRATCH_ARGUMENT", argument).replace("REAL", real)
     source = source.replace("+CLASS", "+d" if real == "double" else "+f")
     kernel = cupy.RawKernel(source.replace("k < V", f"k < {V}"), "posterior")
     if unrolled:
-        return lambda *arguments: _run(kernel, -(-_SEGMENT // _THREADS), arguments, ())
+        return lambda n_blocks, arguments: kernel((n_blocks,), (_THREADS,), arguments)
     return _walker(kernel, table, values, real)
 
 
-def _run(kernel, n_blocks, arguments, more):
-    *arrays, H, n, start, stop, with_pairs = arguments
-    sizes = (np.int32(H), np.int64(n), np.int64(start), np.int64(stop), np.int32(with_pairs))
-    n_blocks = min(n_blocks, -(-(stop - start) // _THREADS))
-    kernel((n_blocks,), (_THREADS,), (*arrays, *sizes, *more))
+def _n_pairs(table):
+    """Pairs of candidates that can be active together."""
+    return table.n_candidates * (table.n_candidates - 1) // 2 if table.max_active > 1 else 0
 
 
 def _pair_number(i, j):
@@ -208,7 +211,8 @@ def _pair_number(i, j):
 def _unrolled_body(table, values):
     """Code of one point per thread with every state written out."""
     V, C = len(values), table.n_candidates
-    n_pairs = max(1, C * (C - 1) // 2)
+    n_pairs = max(1, _n_pairs(table))
+    each_pair = f"for (int i = 0; i < {C if _n_pairs(table) else 0}; ++i)"
     return f"""
     long long p = start + (long long)blockIdx.x * blockDim.x + threadIdx.x;
     if (p >= stop) return;
@@ -224,7 +228,7 @@ def _unrolled_body(table, values):
       }}
     }}
     #pragma unroll
-    for (int i = 0; i < {C}; ++i)
+    {each_pair}
       #pragma unroll
       for (int j = 0; j < i; ++j) {{
         g[i * (i - 1) / 2 + j] = coupling[(long long)who[i] * H + who[j]];
@@ -246,10 +250,10 @@ def _unrolled_body(table, values):
             = (exp(c[i * {V} + k] - top) + m[i * {V} + k]) * inverse;
     if (with_pairs) {{
       #pragma unroll
-      for (int i = 0; i < {C}; ++i)
+      {each_pair}
         #pragma unroll
         for (int j = 0; j < i; ++j)
-          add_pair(pairs, who[i] * H + who[j], q[i * (i - 1) / 2 + j] * inverse);
+          add_pair(pairs, who[i] * H + who[j], q[i * (i - 1) / 2 + j] * inverse, per_unit);
     }}
 }}
 """
@@ -334,7 +338,7 @@ def _walking_body(table, values):
       walk[u * stride] = bias[(u % {V}) * H + h] + slope[u % {V}] * B[h * n + p];
       m[u * stride] = 0;
     }}
-    for (int i = 0; i < {C * (C - 1) // 2}; ++i) q[i * stride] = 0;
+    for (int i = 0; i < {_n_pairs(table)}; ++i) q[i * stride] = 0;
     {_SINGLES}
     for (int s = 0; s < S; ++s) {{
       int u = unit[s], h = candidates[(u / {V}) * n + p];
@@ -372,7 +376,7 @@ def _walking_body(table, values):
       for (int i = 0; i < {C}; ++i)
         for (int j = 0; j < i; ++j)
           add_pair(pairs, candidates[i * n + p] * H + candidates[j * n + p],
-                   q[(i * (i - 1) / 2 + j) * stride] * inverse);
+                   q[(i * (i - 1) / 2 + j) * stride] * inverse, per_unit);
   }}
 }}
 """
@@ -382,13 +386,13 @@ def _walker(kernel, table, values, real):
     """Run the walking kernel with as many threads as the scratch memory allows."""
     C, V = table.n_candidates, len(values)
     dtype = np.float64 if real == "double" else np.float32
-    rows = 2 * C * V + len(table.length) + C * (C - 1) // 2
-    n_blocks = max(1, _SCRATCH_BYTES // (rows * np.dtype(dtype).itemsize * _THREADS))
-    n_blocks = min(n_blocks, 2048)
+    rows = 2 * C * V + len(table.length) + _n_pairs(table)
+    fitting = max(1, _SCRATCH_BYTES // (rows * np.dtype(dtype).itemsize * _THREADS))
 
-    def launch(*arguments):
+    def launch(n_blocks, arguments):
+        n_blocks = min(n_blocks, fitting, 2048)
         scratch = cupy.empty(rows * n_blocks * _THREADS, dtype=dtype)
-        _run(kernel, n_blocks, arguments, (*index, products, scratch))
+        kernel((n_blocks,), (_THREADS,), (*arguments, *index, products, scratch))
 
     index = [cupy.asarray(a) for a in (table.parent, table.unit, table.members, table.length)]
     products = cupy.asarray(np.outer(values, values), dtype=dtype)

@@ -51,8 +51,8 @@ class GPURows:
     is_on_gpu = True
 
     def __init__(self, rows):
-        self.rows, self.shape, self.ndim = rows, tuple(rows.shape), 2
-        self.dtype = np.dtype(rows.dtype)
+        self.rows, self.shape, self.ndim = rows, tuple(rows.shape), len(rows.shape)
+        self.dtype = np.dtype(rows.dtype).newbyteorder("=")  # a GPU knows no other
 
     def __len__(self):
         return self.shape[0]
@@ -60,7 +60,7 @@ class GPURows:
     def __getitem__(self, key):
         import cupy
 
-        return cupy.asarray(self.rows[key])
+        return cupy.asarray(np.asarray(self.rows[key], dtype=self.dtype))
 
     def iter_chunks(self, batch_size):
         """Yield ``(start, chunk)``; a chunk is valid until the next one is asked for."""
@@ -74,6 +74,8 @@ class GPURows:
         sent = [cupy.cuda.Event() for _ in range(_N_BUFFERS)]
         used = [cupy.cuda.Event() for _ in range(_N_BUFFERS)]
         copies = cupy.cuda.Stream(non_blocking=True)
+        for event in used:  # work may be under way on memory that `device` got from the pool
+            event.record(cupy.cuda.get_current_stream())
         number = cupy.cuda.runtime.getDevice()
 
         def read_and_send(i):
@@ -87,15 +89,18 @@ class GPURows:
                 sent[slot].record(copies)
             return slot, device[slot][: stop - start]
 
-        with ThreadPoolExecutor(1) as reader:
-            ahead = [reader.submit(read_and_send, i) for i in range(min(2, len(starts)))]
-            for i, start in enumerate(starts):
-                slot, chunk = ahead.pop(0).result()
-                cupy.cuda.get_current_stream().wait_event(sent[slot])
-                yield start, chunk
-                used[slot].record(cupy.cuda.get_current_stream())
-                if i + 2 < len(starts):
-                    ahead.append(reader.submit(read_and_send, i + 2))
+        try:
+            with ThreadPoolExecutor(1) as reader:
+                ahead = [reader.submit(read_and_send, i) for i in range(min(2, len(starts)))]
+                for i, start in enumerate(starts):
+                    slot, chunk = ahead.pop(0).result()
+                    cupy.cuda.get_current_stream().wait_event(sent[slot])
+                    yield start, chunk
+                    used[slot].record(cupy.cuda.get_current_stream())
+                    if i + 2 < len(starts):
+                        ahead.append(reader.submit(read_and_send, i + 2))
+        finally:
+            copies.synchronize()  # before the buffers return to their pools
 
 
 def _page_locked(shape, dtype):

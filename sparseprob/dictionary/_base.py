@@ -20,7 +20,7 @@ from ._online import OnlineStatistics
 from ._schedule import LinearSchedule
 from ._states import build_state_table
 from ._statistics import summarize_rows
-from ._truncated_em import EMState, TruncatedEM
+from ._truncated_em import EMOptions, EMState, TruncatedEM
 
 
 class TruncatedSparseCoding(SparseEncoder):
@@ -90,7 +90,7 @@ class TruncatedSparseCoding(SparseEncoder):
         self._em = em = self._engine(X)
         self._state = em.start(self._draw_seed()) if saved is None else self._resume(saved)
         steps = self._iterations(
-            X, y, max_iter=em.max_iter * em.n_init, first=self._state.n_steps,
+            X, y, max_iter=self.max_iter * self.n_init, first=self._state.n_steps,
             until=lambda: self._state.finished,
         )  # fmt: skip
         with one_blas_thread():
@@ -99,7 +99,7 @@ class TruncatedSparseCoding(SparseEncoder):
         self._set_attributes(self._fitted_attributes())
         if not self.converged_ and self.tol > 0 and self._state.finished:
             warnings.warn(
-                f"The free energy still changed by more than tol={self.tol} after {em.max_iter} "
+                f"The free energy still changed by more than tol={self.tol} after {self.max_iter} "
                 "iterations; increase max_iter or tol.",
                 ConvergenceWarning,
                 stacklevel=2,
@@ -184,11 +184,9 @@ class TruncatedSparseCoding(SparseEncoder):
                 UserWarning,
                 stacklevel=3,
             )
-        options = {
-            "max_iter": self.max_iter, "tol": self.tol, "data_cut": self.data_cut,
-            "n_init": self.n_init, "batch_size": batch_size, "dtype": dtype,
-            "reinit_dead": self.reinit_dead, "verbose": self.verbose,
-        }  # fmt: skip
+        names = ("max_iter", "tol", "data_cut", "n_init", "reinit_dead", "verbose")
+        values = {name: getattr(self, name) for name in names}
+        options = EMOptions(**values, batch_size=batch_size, dtype=dtype)
 
         def initial(restart, rng):
             return initial_parameters(self.init, model, X, summary, H, rng)
@@ -279,7 +277,7 @@ class TruncatedSparseCoding(SparseEncoder):
             _checkpoint.check_same(meta["options"], self._options(), "parameters")
             if em.search is not None:
                 em.search.restore(saved["local"])
-        arrays = {"params": {}, "best": {}}
+        arrays: dict[str, dict] = {"params": {}, "best": {}}
         for key, value in saved["arrays"].items():
             group, name = key.split("/")
             arrays[group][name] = value
@@ -301,10 +299,10 @@ class TruncatedSparseCoding(SparseEncoder):
     def _fingerprint(em):
         """Shape, dtype and a hash of the first and last rows of the whole data."""
         rows, s = em.rows, em.summary
-        ends = (_row_hash(rows[:1]), _row_hash(rows[s.n_local - 1 :])) if s.n_local else None
-        ends = [pair for pair in mpi.all_gather(ends) if pair is not None]
+        mine = (_row_hash(rows[:1]), _row_hash(rows[s.n_local - 1 :])) if s.n_local else None
+        ends = [pair for pair in mpi.all_gather(mine) if pair is not None]
         return {
-            "n_samples": s.n_rows, "n_features": len(s.mean), "dtype": str(em.dtype),
+            "n_samples": s.n_rows, "n_features": len(s.mean), "dtype": str(em.options.dtype),
             "first_row": ends[0][0], "last_row": ends[-1][1],
         }  # fmt: skip
 

@@ -31,7 +31,7 @@ class OnlineStatistics:
         if self.params is None:
             self.params = em.start(self.seed).params
         state = EMState(params=self.params, seed=self.seed, n_steps=self.n_batches)
-        settings = {"T": 1.0, "data_cut": em.data_cut, "anneal_prior": 0.0, "partial": 0.0}
+        settings = {"T": 1.0, "data_cut": em.options.data_cut, "anneal_prior": 0.0, "partial": 0.0}
         statistics, _ = em.e_step(self.params, settings, state)
         n_rows = float(statistics["n_rows"])
         record = {

@@ -35,13 +35,14 @@ class StateSearch:
     def __init__(self, kind, model, table, *, n_states=None, path=None, summary=None):
         self.kind, self.model, self.table = kind, model, table
         self.n_states, self.path, self.summary = n_states or _N_STATES, path, summary
-        self.states, self._held = None, False
+        self.states: np.ndarray | None = None
+        self._held = False
         self.begin(0, 0)
 
     def reset(self):
         """Forget all states: every row begins with the null state."""
         if self.states is not None:
-            self.states[:] = _nothing(1, *self.states.shape[1:], self.states.dtype)
+            self.states[:] = _nothing((1, *self.states.shape[1:]), self.states.dtype)
 
     def begin(self, seed, step):
         """Begin an E-step with random numbers of its own."""
@@ -57,7 +58,7 @@ class StateSearch:
 
     def restore(self, arrays):
         """Take up the states of a checkpoint."""
-        self._allocated(*arrays["states"].shape[1:], arrays["states"].dtype)
+        self.states = self._allocated(arrays["states"].shape[1:], arrays["states"].dtype)
         self.states[:] = arrays["states"]
 
     def posterior(self, B, context, table, rows, *, pairs=None):
@@ -87,7 +88,7 @@ class StateSearch:
         H, V = B.shape[0], len(context.values)
         rows = np.asarray(rows, dtype=np.int64)
         candidates = to_numpy(self.model.candidates(B, context, table))
-        arrays = [to_numpy(a) for a in (context.slope, context.bias, context.coupling)]
+        slope, bias, coupling = map(to_numpy, (context.slope, context.bias, context.coupling))
         states, places = self._states_of(rows, H, V)
         host_pairs = None if pairs is None else np.zeros((H, H))
         n_rounds = 1 if self.summary is not None else _N_ROUNDS
@@ -95,8 +96,8 @@ class StateSearch:
         for i in range(n_rounds):
             kind = kernel.HOLD if self._held else _KINDS[self.kind]
             results = kernel.search_states(
-                to_numpy(B), candidates, *arrays, context.values, table, odds / (1 + odds.sum()),
-                states, places, self._keys(rows, i), kind,
+                to_numpy(B), candidates, slope, bias, coupling, context.values, table,
+                odds / (1 + odds.sum()), states, places, self._keys(rows, i), kind,
                 pairs=host_pairs if i == n_rounds - 1 else None,
             )  # fmt: skip
         if pairs is not None:
@@ -108,19 +109,19 @@ class StateSearch:
         length = min(H, max(_LONGEST, 2 * self.table.max_active))
         dtype = np.uint16 if H * V < 2**16 - 2 else np.uint32
         if self.summary is None:
-            return _nothing(len(rows), self.n_states, length, dtype), np.arange(len(rows))
+            return _nothing((len(rows), self.n_states, length), dtype), np.arange(len(rows))
         if self.states is None:
-            self._allocated(self.n_states, length, dtype)
+            self.states = self._allocated((self.n_states, length), dtype)
             self.reset()
         return self.states, rows
 
-    def _allocated(self, n_states, length, dtype):
-        shape = (self.summary.n_local, n_states, length)
+    def _allocated(self, shape, dtype):
+        """Memory, or a file, for the states of this rank's rows."""
+        shape = (self.summary.n_local, *shape)
         if self.path is None or not self.summary.n_local:
-            self.states = np.empty(shape, dtype)
-        else:
-            path = f"{self.path}.rank{mpi.rank():04d}" if mpi.n_ranks() > 1 else self.path
-            self.states = np.memmap(path, dtype, "w+", shape=shape)
+            return np.empty(shape, dtype)
+        path = f"{self.path}.rank{mpi.rank():04d}" if mpi.n_ranks() > 1 else self.path
+        return np.memmap(path, dtype, "w+", shape=shape)
 
     def _keys(self, rows, i):
         """Seeds that depend on the number of the row in the whole data only."""
@@ -131,9 +132,9 @@ class StateSearch:
             return (rows + first).astype(np.uint64) * np.uint64(0xD1342543DE82EF95) + salt
 
 
-def _nothing(n, n_states, length, dtype):
-    """States of n rows that know the null state only."""
+def _nothing(shape, dtype):
+    """States (n, n_states, length) of rows that know the null state only."""
     largest = np.iinfo(dtype).max
-    states = np.full((n, n_states, length), largest, dtype)
+    states = np.full(shape, largest, dtype)
     states[:, 1:, 0] = largest - 1
     return states

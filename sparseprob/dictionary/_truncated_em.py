@@ -8,6 +8,7 @@ import logging
 import time
 import warnings
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -44,6 +45,19 @@ class EMState:
         return max(self.best, current, key=lambda r: r["history"][-1]["lower_bound"])
 
 
+class EMOptions(NamedTuple):
+    """Parameters of the estimator that the engine needs."""
+
+    max_iter: int
+    tol: float
+    data_cut: float
+    n_init: int
+    batch_size: int
+    dtype: np.dtype  # of the rows
+    reinit_dead: bool
+    verbose: int
+
+
 @dataclass
 class _Sums:
     """What a thread gathers in an E-step."""
@@ -66,8 +80,7 @@ class TruncatedEM:
     summary : RowSummary
         What one pass over the rows told.
     schedule : LinearSchedule
-    options : dict
-        ``max_iter, tol, data_cut, n_init, batch_size, dtype, reinit_dead, verbose``.
+    options : EMOptions
     initial : callable
         ``initial(restart, rng)`` gives the parameters a restart begins with.
     search : StateSearch, default=None
@@ -77,7 +90,7 @@ class TruncatedEM:
     def __init__(self, model, table, rows, summary, schedule, options, initial, search=None):
         self.model, self.table, self.rows, self.summary = model, table, rows, summary
         self.schedule, self.initial, self.search = schedule, initial, search
-        self.__dict__.update(options)
+        self.options = options
         self.xp = compute_namespace(rows)
         self._promoted = False
 
@@ -97,7 +110,7 @@ class TruncatedEM:
 
     def step(self, state):
         """Run one EM iteration, and move on to the next restart when this one has ended."""
-        if state.iteration >= self.max_iter or state.converged:
+        if state.iteration >= self.options.max_iter or state.converged:
             state.best = state.result()
             state.restart += 1
             self._begin_restart(state)
@@ -113,10 +126,10 @@ class TruncatedEM:
     def _iterate(self, state):
         iteration, value = state.iteration, self.schedule.value
         settings = {
-            name: value(name, iteration, self.max_iter)
+            name: value(name, iteration, self.options.max_iter)
             for name in ("T", "data_cut", "anneal_prior", "partial")
         }
-        settings["data_cut"] = max(settings["data_cut"], self.data_cut)
+        settings["data_cut"] = max(settings["data_cut"], self.options.data_cut)
         params = self._noisy(state)
         statistics, worst = self.e_step(params, settings, state)
         free_energy = float(statistics["free_energy"]) / float(statistics["n_rows"])
@@ -136,16 +149,16 @@ class TruncatedEM:
 
     def _judge(self, state):
         """Count flat iterations once the schedule has settled; end after the last restart."""
-        settled = state.iteration > self.schedule.settled_at(self.max_iter)
-        if settled and self.tol > 0 and len(state.history) > 1:
+        settled = state.iteration > self.schedule.settled_at(self.options.max_iter)
+        if settled and self.options.tol > 0 and len(state.history) > 1:
             new, old = (record["lower_bound"] for record in (state.history[-1], state.history[-2]))
-            state.n_flat = state.n_flat + 1 if abs(new - old) < self.tol * abs(new) else 0
+            state.n_flat = state.n_flat + 1 if abs(new - old) < self.options.tol * abs(new) else 0
             state.converged = state.n_flat >= _N_FLAT
-        ended = state.converged or state.iteration >= self.max_iter
-        state.finished = ended and state.restart + 1 >= self.n_init
+        ended = state.converged or state.iteration >= self.options.max_iter
+        state.finished = ended and state.restart + 1 >= self.options.n_init
 
     def _log(self, state):
-        if self.verbose and mpi.rank() == 0:
+        if self.options.verbose and mpi.rank() == 0:
             r = state.history[-1]
             _LOG.info(
                 "iteration %d T %.3g rows %d bound %.6f prior %.4g noise %.4g %.2f s %.3g points/s",
@@ -159,7 +172,7 @@ class TruncatedEM:
         key = [state.seed, (_NOISE << 32) + state.n_steps]
         rng = np.random.Generator(np.random.Philox(key=key))
         for name, bounds in self.model.bounds.items():
-            scale = self.schedule.value(f"{name}_noise", state.iteration, self.max_iter)
+            scale = self.schedule.value(f"{name}_noise", state.iteration, self.options.max_iter)
             if scale:
                 noisy = params[name] + rng.normal(scale=scale, size=np.shape(params[name]))
                 params[name] = np.clip(noisy, *bounds)
@@ -192,12 +205,12 @@ class TruncatedEM:
             bound = self.model.accumulate(
                 Y, context, self.table, sums.statistics, search=self.search, rows=rows
             )
-            if self.reinit_dead:
+            if self.options.reinit_dead:
                 sums.worst = self._worse(sums.worst, bound, params, Y)
 
         with mpi.errors_together():
             sums, *others = over_chunks(
-                take, self.rows, self.batch_size, context.components.dtype,
+                take, self.rows, self.options.batch_size, context.components.dtype,
                 lambda: _Sums(Statistics(shapes, self.xp)),
             )  # fmt: skip
             for other in others:
@@ -207,11 +220,11 @@ class TruncatedEM:
         if not subset:
             self.model.fill_rows(total, self.summary)
         total["free_energy"] += self.model.null_log_joint(total, params)
-        return total, worst if self.reinit_dead else None
+        return total, worst if self.options.reinit_dead else None
 
     def _compute_dtype(self, params):
         """Energies need float64 when float32 rounding of |y|^2 / sigma^2 would show."""
-        if self.dtype == np.float32 and not self._promoted:
+        if self.options.dtype == np.float32 and not self._promoted:
             self._promoted = self.summary.largest_norm > 1e5 * float(params["noise_scale"]) ** 2
             if self._promoted:
                 warnings.warn(
@@ -220,7 +233,7 @@ class TruncatedEM:
                     UserWarning,
                     stacklevel=2,
                 )
-        return np.dtype(np.float64) if self._promoted else self.dtype
+        return np.dtype(np.float64) if self._promoted else self.options.dtype
 
     # ------------------------------------------------------------------ subsets of rows
     def _cut_threshold(self, params, context, data_cut):
@@ -238,7 +251,7 @@ class TruncatedEM:
             self._log_joint[start : start + len(Y)] = to_numpy(log_joint)
 
         with mpi.errors_together():
-            over_chunks(take, self.rows, self.batch_size, context.components.dtype)
+            over_chunks(take, self.rows, self.options.batch_size, context.components.dtype)
         if self.search is not None:
             self.search.hold()  # the second sweep must see the same states
         return kth_largest(self._log_joint, n_use)
