@@ -10,6 +10,7 @@ from numba import njit
 from ._fast_exp import exp_of_negative
 
 _BLOCK = 32  # points side by side
+_NEGLIGIBLE = -34.0  # states whose weight is below exp(-34) = 2e-15 for a whole block are skipped
 _options = {"cache": True, "fastmath": {"contract"}, "error_model": "numpy"}
 
 
@@ -145,16 +146,16 @@ def _posterior(
     dtype, U = B.dtype, candidates.shape[0] * len(slope)
     single = np.empty((len(slope), B.shape[0], _BLOCK), dtype)
     walk, alone = np.empty((U + len(parent), _BLOCK), dtype), np.empty((U, _BLOCK), dtype)
-    joint = np.empty((U, U, _BLOCK), dtype)
+    joint, live = np.empty((U, U, _BLOCK), dtype), np.empty(U + len(parent), np.bool_)
     top, total, energy = np.empty(_BLOCK, dtype), np.empty(_BLOCK, dtype), np.empty(_BLOCK, dtype)
     for start in range(0, B.shape[1], _BLOCK):
         size = min(_BLOCK, B.shape[1] - start)
         _singles(B, slope, bias, start, size, single, top)
         _gather(candidates, single, coupling, products, start, size, alone, joint)
         _multiples(parent, unit, members, length, alone, joint, walk, top)
-        _weigh(single, walk, U, top, total, energy)
+        _weigh(single, walk, U, top, total, energy, live)
         joint[:] = 0
-        _collect(parent, unit, members, length, U, walk, joint)
+        _collect(parent, unit, members, length, U, walk, joint, live)
         _write(top, total, energy, log_norm, mean_energy, start, size)
         _marginalize(single, walk, candidates, total, marginals, start, size)
         if len(half):
@@ -217,37 +218,51 @@ def _multiples(parent, unit, members, length, alone, joint, walk, top):
 
 
 @njit(**_options)
-def _weigh(single, walk, U, top, total, energy):
-    """Replace energies by weights exp(energy - top); sum the weights and the weighted energies."""
+def _weigh(single, walk, U, top, total, energy, live):
+    """Replace energies by weights exp(energy - top); sum the weights and the weighted energies.
+
+    `live` tells which states of the table have weight for any of the points.
+    """
     for p in range(_BLOCK):
         total[p] = exp_of_negative(-top[p])
         energy[p] = 0
     walk[:U] = 0
+    live[:U] = True
     for k in range(single.shape[0]):
         for h in range(single.shape[1]):
             _weigh_row(single[k, h], top, total, energy)
     for s in range(U, walk.shape[0]):
-        _weigh_row(walk[s], top, total, energy)
+        live[s] = _weigh_row(walk[s], top, total, energy)
 
 
 @njit(**_options)
 def _weigh_row(row, top, total, energy):
+    any_live = False
+    for p in range(_BLOCK):
+        any_live |= row[p] - top[p] > _NEGLIGIBLE
+    if not any_live:
+        row[:] = 0
+        return False
     for p in range(_BLOCK):
         e = row[p]
         w = exp_of_negative(e - top[p])
         row[p] = w
         total[p] += w
         energy[p] += w * e
+    return True
 
 
 @njit(**_options)
-def _collect(parent, unit, members, length, U, walk, joint):
+def _collect(parent, unit, members, length, U, walk, joint, live):
     """Sum weights over the states that contain a unit (into walk[:U]) or a pair of units.
 
     Going backwards, a state holds the sum over all states it begins; a state that contains u < v
     begins with exactly one that contains u and ends with v.
     """
     for s in range(len(parent) - 1, -1, -1):
+        if not live[U + s]:
+            continue
+        live[parent[s]] = True
         u, here, above = unit[s], walk[U + s], walk[parent[s]]
         for p in range(_BLOCK):
             above[p] += here[p]
