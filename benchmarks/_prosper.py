@@ -2,7 +2,7 @@
 
 ProSper was written for NumPy before 1.24. The patches it needs today are these aliases, set before
 it is imported: ``np.int = int``, ``np.bool = bool``, ``np.object = object``, ``np.float = float``.
-It also needs the packages ``six`` and ``mpi4py``.
+It also needs the packages ``six``, ``tables`` and ``mpi4py``.
 """
 
 import sys

@@ -9,7 +9,7 @@ from numba import njit
 
 from ._fast_exp import exp_of_negative
 
-_BLOCK = 32  # points side by side
+_BLOCK, _FEW = 64, 32  # points side by side: posterior, selection
 _NEGLIGIBLE = -34.0  # states whose weight is below exp(-34) = 2e-15 for a whole block are skipped
 _options = {"cache": True, "fastmath": {"contract"}, "error_model": "numpy"}
 
@@ -84,11 +84,11 @@ def truncated_posterior(
 
 @njit(nogil=True, **_options)
 def _select(B, scale, shift, candidates):
-    best = np.empty((candidates.shape[0], _BLOCK), dtype=B.dtype)
-    label = np.empty((candidates.shape[0], _BLOCK), dtype=B.dtype)
-    score = np.empty(_BLOCK, dtype=B.dtype)
-    for start in range(0, B.shape[1], _BLOCK):
-        size = min(_BLOCK, B.shape[1] - start)
+    best = np.empty((candidates.shape[0], _FEW), dtype=B.dtype)
+    label = np.empty((candidates.shape[0], _FEW), dtype=B.dtype)
+    score = np.empty(_FEW, dtype=B.dtype)
+    for start in range(0, B.shape[1], _FEW):
+        size = min(_FEW, B.shape[1] - start)
         best[:] = -np.inf
         for h in range(B.shape[0]):
             _score(B, scale, shift, h, start, start + size, score)
@@ -113,13 +113,13 @@ def _insert(best, label, score, h):
     """Insert latent h into the sorted list of each point; strict comparison keeps ties in order."""
     n_candidates = best.shape[0]
     beaten = False
-    for p in range(_BLOCK):
+    for p in range(_FEW):
         beaten |= score[p] > best[n_candidates - 1, p]
     if not beaten:
         return
     for c in range(n_candidates - 1, 0, -1):
         _shift(best[c], best[c - 1], label[c], label[c - 1], score, h)
-    for p in range(_BLOCK):
+    for p in range(_FEW):
         x, here, name = score[p], best[0, p], label[0, p]
         best[0, p] = max(x, here)
         label[0, p] = h if x > here else name
@@ -128,7 +128,7 @@ def _insert(best, label, score, h):
 @njit(**_options)
 def _shift(best, best_above, label, label_above, score, h):
     """Step one place of the sorted lists: keep it, insert h, or take what stood above."""
-    for p in range(_BLOCK):
+    for p in range(_FEW):
         x, here, above = score[p], best[p], best_above[p]
         name, name_above = label[p], label_above[p]
         enters, passes = x > here, x > above
