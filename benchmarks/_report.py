@@ -62,6 +62,27 @@ def _gpu():
     return cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
 
 
+class Threads:
+    """Numba and BLAS on some threads."""
+
+    def __init__(self, n_threads):
+        self.n_threads = n_threads
+
+    def __enter__(self):
+        import numba
+        from threadpoolctl import threadpool_limits
+
+        self.before = numba.get_num_threads()
+        numba.set_num_threads(self.n_threads)
+        self.limits = threadpool_limits(self.n_threads)
+
+    def __exit__(self, *error):
+        import numba
+
+        self.limits.restore_original_limits()
+        numba.set_num_threads(self.before)
+
+
 def fastest(function, repeats=5, *, finish=lambda: None):
     """Return the shortest of some timings in seconds, after one run that is not counted."""
     function()

@@ -19,6 +19,7 @@ from _report import print_table, row, write_json
 from instances import INSTANCES
 from sklearn.base import clone
 
+from sparseprob import dictionary
 from sparseprob._kernels import kernels
 from sparseprob.callbacks import Checkpoint
 from sparseprob.datasets import make_bars, on_gpu
@@ -26,6 +27,14 @@ from sparseprob.dictionary._states import build_state_table
 
 FLOAT64, FLOAT32 = 1e-10, 2e-3  # a fit of a few iterations in single precision
 KERNEL = {np.float64: 1e-11, np.float32: 1e-4}
+_OPTIONS = {"max_active": 3, "max_iter": 4, "tol": 0, "random_state": 0}
+VARIANTS = {  # estimators with other options: compared, without the seam
+    dictionary.DSC(4, missing="nan", **_OPTIONS): ", missing",
+    dictionary.MCA(4, combination="soft", **_OPTIONS): ", soft",
+    dictionary.MCA(4, missing="nan", **_OPTIONS): ", missing",
+    dictionary.GSC(4, noise="full", prior_covariance="full", **_OPTIONS): ", full covariances",
+    dictionary.GSC(4, noise="diag", missing="nan", **_OPTIONS): ", missing",
+}
 SIZES = [  # H, n_candidates, max_active, values, points
     (10, 5, 1, 1, 1), (1, 1, 1, 1, 3), (30, 8, 4, 1, 1000), (12, 6, 3, 2, 333), (16, 13, 6, 1, 257),
     (7, 7, 7, 1, 100), (40, 10, 4, 2, 100), (200, 8, 4, 1, 5000), (80, 80, 1, 1, 300),
@@ -41,17 +50,29 @@ def difference(a, b):
 
 def check_estimators():
     """Fit every estimator that follows X on both devices; compare what it learned and returns."""
-    X = make_bars(500, size=4, random_state=0).data
-    for estimator in INSTANCES:
+    for estimator in (*INSTANCES, *VARIANTS):
         if not estimator.__sklearn_tags__().array_api_support:
             continue
-        name = type(estimator).__name__
+        X, name = rows_for(estimator), type(estimator).__name__
+        if estimator in VARIANTS:
+            name += VARIANTS[estimator]
         for dtype, tolerance in ((np.float64, FLOAT64), (np.float32, FLOAT32)):
             host = clone(estimator).fit(X.astype(dtype))
             device = clone(estimator).fit(cupy.asarray(X.astype(dtype)))
             worst = max(_differences(host, device, X.astype(dtype)))
             yield row(f"{name} {np.dtype(dtype).name}: GPU = CPU", worst, tolerance)
-        yield from _check_seam(estimator, name, X)
+        if estimator not in VARIANTS:
+            yield from _check_seam(estimator, name, X)
+
+
+def rows_for(estimator):
+    """Rows of bars; counts, or with entries missing, where the estimator takes such."""
+    X = make_bars(500, size=4, random_state=0).data
+    if estimator.__sklearn_tags__().input_tags.positive_only:
+        return np.round(np.abs(X))
+    if getattr(estimator, "missing", None) == "nan":
+        X[np.random.default_rng(0).random(X.shape) < 0.2] = np.nan
+    return X
 
 
 def _differences(host, device, X):

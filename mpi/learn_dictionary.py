@@ -10,15 +10,17 @@ from pathlib import Path
 import joblib
 import numpy as np
 
-from sparseprob import distributed, row_slice
+from sparseprob import dictionary, distributed, row_slice
 from sparseprob.callbacks import Checkpoint
-from sparseprob.dictionary import BinarySparseCoding
+
+MODELS = ("bsc", "tsc", "dsc", "mca", "mmca", "gsc", "mop")
 
 
 def main():
     """Learn from the rows of this rank; rank 0 saves."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rows", help=".npy file, float32 or float64, (n_samples, n_features)")
+    parser.add_argument("--model", choices=MODELS, default="bsc")
     parser.add_argument("--n-components", type=int, default=200)
     parser.add_argument("--max-iter", type=int, default=100)
     parser.add_argument("--checkpoint", type=Path, default=Path("checkpoint.npz"))
@@ -33,7 +35,7 @@ def main():
             from sparseprob.datasets import on_gpu
 
             X = on_gpu(X)
-        model = BinarySparseCoding(
+        model = getattr(dictionary, options.model.upper())(
             options.n_components, schedule="anneal", max_iter=options.max_iter, random_state=0
         )
         model.set_callbacks(Checkpoint(options.checkpoint, every=5))

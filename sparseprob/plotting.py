@@ -261,6 +261,8 @@ class InferenceDisplay:
         display : InferenceDisplay
         """
         marginals = to_numpy(estimator.infer(X, top_k=1).marginals)
+        if marginals.ndim == 3:  # probabilities of each of the values of an alphabet
+            marginals = marginals[:, :, np.asarray(to_numpy(estimator.values)) != 0].sum(axis=2)
         means, atoms = to_numpy(estimator.reconstruct(X)), to_numpy(estimator.components_)
         display = cls(to_numpy(X), means, atoms, marginals, image_shape=image_shape)
         return display.plot(n_causes=n_causes)

@@ -1,10 +1,24 @@
 """One small, fast instance of every public estimator; the common tests run over this table."""
 
 from sparseprob.datasets import ZCAWhitening
-from sparseprob.dictionary import BinarySparseCoding
+from sparseprob.dictionary import (
+    BinarySparseCoding,
+    DiscreteSparseCoding,
+    GaussianSparseCoding,
+    MaximalCausesAnalysis,
+    MaximumMagnitudeCausesAnalysis,
+    MixtureOfPoissons,
+    TernarySparseCoding,
+)
 
 INSTANCES = [
     BinarySparseCoding(3, max_iter=5, tol=0, random_state=0),
+    GaussianSparseCoding(3, max_iter=5, tol=0, random_state=0),
+    TernarySparseCoding(3, max_iter=5, tol=0, random_state=0),
+    DiscreteSparseCoding(3, values=(-2.0, 0.0, 1.0), max_iter=5, tol=0, random_state=0),
+    MixtureOfPoissons(3, counts="any", max_iter=5, tol=0, random_state=0),
+    MaximalCausesAnalysis(3, max_iter=5, tol=0, random_state=0),
+    MaximumMagnitudeCausesAnalysis(3, max_iter=5, tol=0, random_state=0),
     ZCAWhitening(),
 ]
 

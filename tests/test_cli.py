@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from sparseprob._cli import main
+from sparseprob._cli._models import MODELS, model_class
 from sparseprob.dictionary import BinarySparseCoding
 
 OPTIONS = ["--n-components", "6", "--max-iter", "8", "--tol", "0", "--random-state", "0"]
@@ -54,9 +56,34 @@ def test_learned_model_equals_the_one_of_a_script(tmp_path, rows):
 
 
 def test_every_parameter_is_an_option():
+    assert MODELS == ("bsc", "tsc", "dsc", "mca", "mmca", "gsc", "mop")
     text = command("learn", "--help").stdout
-    for name in BinarySparseCoding().get_params():
-        assert f"--{name.replace('_', '-')}" in text
+    for model in MODELS:
+        for name in model_class(model)().get_params():
+            assert re.search(rf"^  --{name.replace('_', '-')}\b", text, re.MULTILINE), (model, name)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_keeps_its_own_defaults(tmp_path, monkeypatch, bars, model):
+    monkeypatch.chdir(tmp_path)
+    rows = np.abs(np.round(bars.data))
+    np.save("rows.npy", rows)
+    assert main(["learn", "rows.npy", "--model", model, *OPTIONS]) == 0
+    learned = joblib.load(tmp_path / "model.joblib")
+    expected = model_class(model)(6, max_iter=8, tol=0, random_state=0)
+    assert type(learned) is type(expected)
+    assert learned.get_params() == expected.get_params()
+    assert_array_equal(learned.components_, expected.fit(rows).components_)
+
+
+def test_options_of_one_model_reach_it_and_no_other(tmp_path, rows):
+    options = ["--values=-1,0,2", "--model", "dsc", "--max-active", "2"]
+    done = command("learn", "rows.npy", *OPTIONS, *options, cwd=tmp_path)
+    assert joblib.load(tmp_path / "model.joblib").values == (-1.0, 0.0, 2.0)
+    assert re.search(r"prior π +[\d.e-]+ [\d.e-]+ [\d.e-]+\n", done.stdout)
+    done = command("learn", "rows.npy", "--noise", "full", cwd=tmp_path, check=False)
+    assert done.returncode == 1
+    assert "--noise is no parameter of bsc; leave it out, or choose --model gsc" in done.stderr
 
 
 @pytest.mark.parametrize("source", ["rows.npz", "rows.h5:/x"])

@@ -11,7 +11,7 @@ from scipy.special import logsumexp
 
 from sparseprob._kernels import kernels
 from sparseprob._kernels._fast_exp import exp_of_negative
-from sparseprob.dictionary._linear_model import state_energies, states_of
+from sparseprob.dictionary._state_arrays import linear_energies, states_of
 from sparseprob.dictionary._states import build_state_table
 
 SIZES = [(6, 6, 6, 1, 5), (6, 4, 3, 2, 70), (10, 5, 1, 1, 1), (1, 1, 1, 1, 3), (5, 5, 2, 3, 33)]
@@ -76,7 +76,12 @@ def test_posterior_equals_dense_enumeration(sizes, dtype, scale):
 @pytest.mark.parametrize("sizes", SIZES)
 def test_whole_array_energies_equal_the_kernel(sizes):
     B, candidates, context, table = problem(*sizes, np.float64)
-    energies = state_energies(B, candidates, context, table)
+    singles = context.bias[:, :, None] + context.slope[:, None, None] * B
+
+    def couplings(i, j):
+        return context.coupling[candidates[i], candidates[j]]
+
+    energies = linear_energies(singles, couplings, candidates, context.values, table)
     log_norm, _, _ = kernel.truncated_posterior(
         B, candidates, context.slope, context.bias, context.coupling, context.values, table
     )

@@ -64,6 +64,50 @@ def test_ranks_end_with_the_model_of_one_process(tmp_path, mpiexec, n_ranks, lay
         assert_allclose(many[name], expected[name], rtol=1e-9, atol=1e-9)
 
 
+EVERY_MODEL = """
+import sys
+import numpy as np
+from sparseprob import dictionary, distributed, row_slice
+
+def models(X):
+    options = {"max_active": 2, "max_iter": 4, "tol": 0, "random_state": 0}
+    holes = np.where(np.random.default_rng(1).random(X.shape) < 0.2, np.nan, X)
+    counts = np.round(np.abs(X))
+    yield "tsc", dictionary.TSC(4, schedule="anneal", **options), X
+    yield "dsc", dictionary.DSC(4, values=(0.0, 1.0, 2.0), **options), X
+    yield "mca", dictionary.MCA(4, schedule="anneal", monotone=True, **options), np.abs(X)
+    yield "mmca", dictionary.MMCA(4, **options), X
+    yield "gsc", dictionary.GSC(4, noise="full", prior_covariance="full", **options), X
+    yield "mop", dictionary.MOP(4, max_iter=4, tol=0, random_state=0), counts
+    yield "mca missing", dictionary.MCA(4, missing="nan", **options), np.abs(holes)
+    yield "gsc missing", dictionary.GSC(4, noise="diag", missing="nan", **options), holes
+    yield "dsc missing", dictionary.DSC(4, missing="nan", **options), holes
+
+if __name__ == "__main__":
+    rng = np.random.default_rng(0)
+    X = ((rng.random((61, 4)) < 0.4) * rng.normal(1, 0.3, size=(61, 4))) @ rng.normal(size=(4, 6))
+    X = 3 * X + rng.normal(size=X.shape)
+    found = {}
+    with distributed() as comm:
+        for name, model, rows in models(X):
+            fitted = model.fit(rows[row_slice(len(rows))])
+            found[name] = np.append(fitted.components_.ravel(), fitted.lower_bound_)
+        if comm.rank == 0:
+            np.savez(sys.argv[1], **found)
+"""
+
+
+def test_every_model_ends_alike_on_any_number_of_ranks(tmp_path, mpiexec):
+    results = []
+    for n_ranks in (1, 2, 3):
+        mpiexec(n_ranks, EVERY_MODEL, f"{n_ranks}.npz")
+        results.append(np.load(tmp_path / f"{n_ranks}.npz"))
+    assert len(results[0].files) == 9
+    for name in results[0].files:
+        for other in results[1:]:
+            assert_allclose(other[name], results[0][name], rtol=1e-8, atol=1e-8, err_msg=name)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

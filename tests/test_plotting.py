@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from sparseprob.dictionary import BinarySparseCoding
+from sparseprob.dictionary import BinarySparseCoding, DiscreteSparseCoding
 from sparseprob.plotting import DictionaryDisplay, HistoryDisplay, InferenceDisplay
 
 plt = pytest.importorskip("matplotlib.pyplot")
@@ -52,3 +52,11 @@ def test_causes_are_shown_with_their_probabilities(fitted, bars):
     assert_allclose(display.axes_[0, 1].images[0].get_array(), mean)
     largest = fitted.infer(X, 1).marginals[0].max()
     assert display.axes_[0, 2].get_xlabel() == f"{largest:.2f}"
+
+
+def test_causes_of_any_alphabet_are_shown_with_the_probability_of_being_active(bars):
+    fitted = DiscreteSparseCoding(3, values=(-1, 0, 2), max_iter=3, tol=0, random_state=0)
+    display = InferenceDisplay.from_estimator(fitted.fit(bars.data), bars.data[:4])
+    active = 1 - fitted.infer(bars.data[:4]).marginals[:, :, 1]
+    assert_allclose(display.marginals, active, atol=1e-12)
+    plt.close("all")

@@ -11,7 +11,7 @@ from sparseprob.dictionary import BinarySparseCoding
 from sparseprob.dictionary._linear_model import LinearDiscreteModel
 from sparseprob.dictionary._state_search import StateSearch
 from sparseprob.dictionary._states import build_state_table
-from sparseprob.dictionary._statistics import RowSummary
+from sparseprob.dictionary._statistics import RowSummary, Statistics
 
 
 def planted(N=80, H=5, D=7, noise=0.7, prior=0.3):
@@ -33,13 +33,13 @@ def engine_parts(values, N=30, H=4, n_states=200):
     X, W = planted(N, H)
     linear = LinearDiscreteModel(
         values, tied=False, learn=(), fit_offset=False, prior_correction="none",
-        preselect="default", max_active=2,
+        preselect="default", max_active=2, missing=False,
     )  # fmt: skip
     prior = np.linspace(0.3, 0.35, len(values))
     params = {**start(W), "prior": prior, "offset": np.zeros(7), "noise_scale": np.array(0.7)}
     table = build_state_table(3, 2, len(values) + 1, n_components=H)
     context = linear.context(params, np, np.float64)
-    summary = RowSummary(N, X.mean(axis=0), X.var(axis=0), (X**2).sum(), 1.0, 0, N)
+    summary = RowSummary(N, X.mean(axis=0), X.var(axis=0), (X**2).sum(), 1.0, 0, N, np.full(7, N))
     return X, W, prior, linear, table, context, summary, n_states
 
 
@@ -47,13 +47,15 @@ def engine_parts(values, N=30, H=4, n_states=200):
 @pytest.mark.parametrize("kind", ["sample", "evo"])
 def test_sets_that_hold_every_state_are_exact(kind, values):
     X, W, prior, linear, table, context, summary, n_states = engine_parts(values)
-    search = StateSearch(kind, linear, table, n_states=n_states, summary=summary)
-    B = linear.project(X, context)
+    search = StateSearch(kind, table, n_states=n_states, summary=summary)
     states = all_states(4, values)
     for step in range(400):
         search.begin(0, step)
-        pairs = np.zeros((4, 4))
-        log_norm, energy, marginals = search.posterior(B, context, table, range(30), pairs=pairs)
+        statistics = Statistics(linear.statistics_shapes(4, 7))
+        found = linear.posterior(
+            X, context, table, statistics=statistics, search=search, rows=range(30)
+        )
+    log_norm, marginals, pairs = found.log_norm, found.marginals, statistics["pairs"]
     expected = np.zeros((4, 4))
     for i, y in enumerate(X):
         q, F = linear_posterior(y, states, W, prior, 0.7, values=values)
@@ -69,12 +71,13 @@ def test_sets_that_hold_every_state_are_exact(kind, values):
 @pytest.mark.parametrize("kind", ["sample", "evo"])
 def test_states_are_distinct_sorted_and_hold_the_null_state(kind):
     X, _, _, linear, table, context, summary, _ = engine_parts((1.0, -2.0), n_states=20)
-    search = StateSearch(kind, linear, table, n_states=20, summary=summary)
-    B = linear.project(X, context)
+    search = StateSearch(kind, table, n_states=20, summary=summary)
     for step in range(5):
         search.begin(1, step)
-        log_norm, _, _ = search.posterior(B, context, table, range(30))
-    states, energies, _ = search.kept(B, context, table, range(30))
+        found = linear.posterior(X, context, table, search=search, rows=range(30))
+    log_norm = found.log_norm
+    states, places, energies = linear.improved_states(X, context, table, search, range(30))
+    assert_array_equal(places, range(30))
     largest = np.iinfo(states.dtype).max
     for row, values in zip(states, energies, strict=True):
         lists = [tuple(u for u in s if u < largest - 1) for s in row.tolist()]
@@ -86,8 +89,9 @@ def test_states_are_distinct_sorted_and_hold_the_null_state(kind):
             assert latents == sorted(set(latents))
     search.hold()
     before = search.states.copy()
-    held, _, _ = search.posterior(B, context, table, range(30))
+    held = linear.posterior(X, context, table, search=search, rows=range(30)).log_norm
     assert_array_equal(search.states, before)
+    assert_allclose(held, np.logaddexp.reduce(energies, axis=1), rtol=1e-12, atol=1e-14)
     assert (held >= log_norm - 1e-12).all()
 
 

@@ -14,15 +14,10 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from .. import mpi
 from . import _report
+from ._models import MODELS, model_class
 
 _LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS", "SLURM_STEP_NUM_TASKS")
 _N_SHOWN = 12
-
-
-def _models():
-    from ..dictionary import BinarySparseCoding
-
-    return {"bsc": BinarySparseCoding}
 
 
 def add_parser(commands):
@@ -32,7 +27,7 @@ def add_parser(commands):
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )  # fmt: skip
     parser.add_argument("data", metavar="DATA", help="rows.npy, rows.npz or file.h5:/name")
-    parser.add_argument("--model", choices=sorted(_models()), default="bsc")
+    parser.add_argument("--model", choices=MODELS, default="bsc", help="model, by its acronym")
     parser.add_argument("--output", type=Path, default=Path("model.joblib"), help="fitted model")
     parser.add_argument(
         "--report", type=Path, help="also write this HTML page and pictures beside it"
@@ -42,21 +37,51 @@ def add_parser(commands):
     parser.add_argument("--checkpoint-every", type=int, default=5, help="iterations between saves")
     parser.add_argument("--resume", action="store_true", help="continue from --checkpoint")
     parser.add_argument("--gpu", action="store_true", help="compute on the GPU")
-    known: set[str] = set()
-    for model in _models().values():
-        _add_parameters(parser.add_argument_group(f"parameters of {model.__name__}"), model, known)
+    common, special = (
+        parser.add_argument_group(f"parameters of {which}")
+        for which in ("all models", "some models")
+    )
+    for name, models in _parameters().items():
+        _add_parameter(common if len(models) == len(MODELS) else special, name, models)
     parser.set_defaults(run=run)
 
 
-def _add_parameters(group, model, known):
-    explained = _first_sentences(model)
-    for name, parameter in inspect.signature(model).parameters.items():
-        if name not in known:
-            known.add(name)
-            group.add_argument(
-                f"--{name.replace('_', '-')}", dest=f"parameter_{name}", default=parameter.default,
-                help=explained[name], **_option_type(name, model._parameter_constraints[name]),
-            )  # fmt: skip
+def _parameters():
+    """Names of all constructor parameters, and the models that have them."""
+    found: dict[str, list[str]] = {}
+    for model in MODELS:
+        for name in inspect.signature(model_class(model)).parameters:
+            found.setdefault(name, []).append(model)
+    return found
+
+
+def _add_parameter(group, name, models):
+    """Add an option that stays away unless it is given: every model has defaults of its own."""
+    classes = [model_class(model) for model in models]
+    constraints = [c for cls in classes for c in cls._parameter_constraints[name]]
+    defaults = {model: _default(cls, name) for model, cls in zip(models, classes, strict=True)}
+    text, others = _first_sentences(classes[0])[name], [m for m in MODELS if m not in models]
+    if others:
+        text += f" [not {' '.join(others)}]" if len(others) < 3 else f" [{' '.join(models)}]"
+    text += _HINTS.get(name, "")
+    group.add_argument(
+        f"--{name.replace('_', '-')}", dest=f"parameter_{name}", default=argparse.SUPPRESS,
+        help=f"{text} (default: {_joined(defaults)})", **_option_type(name, constraints),
+    )  # fmt: skip
+
+
+def _default(cls, name):
+    value = inspect.signature(cls).parameters[name].default
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _joined(defaults):
+    """The default, or the defaults by model where they differ."""
+    if len(set(defaults.values())) == 1:
+        return next(iter(defaults.values()))
+    usual = max(defaults.values(), key=list(defaults.values()).count)
+    others = [f"{model} {text}" for model, text in defaults.items() if text != usual]
+    return f"{usual}; {', '.join(others)}"
 
 
 def _first_sentences(model):
@@ -70,7 +95,7 @@ def _first_sentences(model):
 def _option_type(name, constraints):
     """How argparse reads a parameter, from the values the estimator allows."""
     numbers = [c.type for c in constraints if isinstance(c, Interval)]
-    choices = [c.options for c in constraints if isinstance(c, StrOptions)]
+    choices = {o for c in constraints if isinstance(c, StrOptions) for o in c.options}
     if "boolean" in constraints:
         return {"action": argparse.BooleanOptionalAction}
     if name in _READERS:
@@ -79,7 +104,7 @@ def _option_type(name, constraints):
         return {"type": int, "metavar": "INT"}
     if Real in numbers:
         return {"type": float, "metavar": "FLOAT"}
-    return {"choices": sorted(choices[0])} if choices else {"type": str, "metavar": "VALUE"}
+    return {"choices": sorted(choices)} if choices else {"type": str, "metavar": "VALUE"}
 
 
 def _pair(text):
@@ -99,7 +124,17 @@ def _init(text):
     return np.load(text) if text.endswith(".npy") else text
 
 
-_READERS = {"schedule": _schedule, "init": _init, "learn": lambda text: tuple(text.split(","))}
+def _names(text):
+    return tuple(text.split(","))
+
+
+def _numbers(text):
+    """Read an alphabet."""
+    return tuple(float(number) for number in text.split(","))
+
+
+_READERS = {"schedule": _schedule, "init": _init, "learn": _names, "values": _numbers}
+_HINTS = {"values": "; write --values=-1,0,1"}  # argparse takes -1,0,1 for an option
 
 
 # ---------------------------------------------------------------- the fit
@@ -166,9 +201,19 @@ class _RowRange:
 def _model(options):
     from ..callbacks import Checkpoint
 
-    cls = _models()[options.model]
-    names = inspect.signature(cls).parameters
-    model = cls(**{name: getattr(options, f"parameter_{name}") for name in names})
+    cls, prefix = model_class(options.model), "parameter_"
+    given = {
+        name.removeprefix(prefix): value
+        for name, value in vars(options).items()
+        if name.startswith(prefix)
+    }
+    for name in given:
+        if name not in inspect.signature(cls).parameters:
+            raise ValueError(
+                f"--{name.replace('_', '-')} is no parameter of {options.model}; leave it out, or "
+                f"choose --model {' or '.join(_parameters()[name])}."
+            )
+    model = cls(**given)
     callbacks = []
     if options.checkpoint is not None:
         callbacks.append(Checkpoint(options.checkpoint, every=options.checkpoint_every))

@@ -16,6 +16,7 @@ _CAPTIONS = {
     "atoms.png": "The learned atoms. Each has a grey scale of its own; middle grey is zero.",
     "learning_curve.png": "Free energy, a lower bound of the log-likelihood, and the parameters. "
     "While the temperature is above 1 the posterior is flattened on purpose.",
+    "denoised.png": "Part of a photograph, with noise of 25 grey levels, and denoised.",
     "patches.png": "Some rows, their posterior means, and the causes inferred, with probabilities.",
 }
 
@@ -52,8 +53,15 @@ def figures_of(model, n_samples):
     }
     for name, label in (("prior_", "prior π"), ("noise_scale_", "noise scale σ")):
         if hasattr(model, name):
-            figures[label] = f"{np.asarray(getattr(model, name)).mean():.4g}"
+            figures[label] = _brief(np.ravel(getattr(model, name)))
     return figures
+
+
+def _brief(values):
+    """All numbers, or the range of many."""
+    if len(values) > 6:
+        return f"{values.min():.4g} to {values.max():.4g}"
+    return " ".join(f"{value:.4g}" for value in values)
 
 
 def save_model(model, path):
@@ -87,6 +95,20 @@ def draw(model, folder, rows=None, image_shape=None):
             model, rows, image_shape=image_shape, n_causes=5
         )
     return [(name, _save(make().figure_, folder / name)) for name, make in displays.items()]
+
+
+def draw_images(path, images):
+    """Write grey images, by title, side by side; return name and bytes like `draw`."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError:
+        return []
+    figure, axes = plt.subplots(1, len(images), figsize=(9, 3.2), layout="constrained")
+    for ax, (title, image) in zip(axes, images.items(), strict=True):
+        ax.imshow(image, cmap="gray", vmin=0, vmax=1)
+        ax.set_title(title)
+        ax.set_axis_off()
+    return [(path.name, _save(figure, path))]
 
 
 def _save(figure, path):

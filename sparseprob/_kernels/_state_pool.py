@@ -6,18 +6,9 @@ A state is a sorted list of units ``h * V + k``: latent h takes its k-th non-zer
 import numpy as np
 from numba import njit
 
+from ._state_problems import energy_of
+
 _options = {"cache": True, "error_model": "numpy"}
-
-
-@njit(**_options)
-def energy_of(units, n, c, coupling, values):
-    V, total = len(values), 0.0
-    for i in range(n):
-        total += c[units[i]]
-        for j in range(i):
-            product = values[units[i] % V] * values[units[j] % V]
-            total -= product * coupling[units[i] // V, units[j] // V]
-    return total
 
 
 @njit(**_options)
@@ -49,7 +40,7 @@ def below(random, n):
 
 
 @njit(**_options)
-def load_states(kept, c, coupling, values, pool, size, energy, tags):
+def load_states(kept, c, problem, p, pool, size, energy, tags):
     """Read the states of a point and evaluate them anew; returns their number."""
     largest = np.iinfo(kept.dtype).max
     count = 0
@@ -61,7 +52,7 @@ def load_states(kept, c, coupling, values, pool, size, energy, tags):
             pool[s, n] = kept[s, n]
             n += 1
         size[s], tags[s] = n, _tag(pool[s], n)
-        energy[s] = energy_of(pool[s], n, c, coupling, values)
+        energy[s] = energy_of(pool[s], n, c, problem, p)
         count += 1
     return count
 
@@ -114,16 +105,6 @@ def _equal(a, b, n):
 
 
 @njit(**_options)
-def insert_unit(units, n, u):
-    """Insert a unit into a sorted list of n."""
-    i = n
-    while i > 0 and units[i - 1] > u:
-        units[i] = units[i - 1]
-        i -= 1
-    units[i] = u
-
-
-@njit(**_options)
 def log_norm_and_mean(energy, count):
     """Log of the sum of exp(energy), and the mean energy."""
     top = energy[:count].max()
@@ -142,18 +123,3 @@ def marginals_of(pool, size, energy, count, log_norm, q):
         w = np.exp(energy[s] - log_norm)
         for i in range(size[s]):
             q[pool[s, i]] += w
-
-
-@njit(**_options)
-def write_posterior(pool, size, energy, count, values, log_norm, q, half):
-    """Marginals into q, and E[s_h s_h'] onto one triangle of `half`."""
-    marginals_of(pool, size, energy, count, log_norm, q)
-    if not len(half):
-        return
-    V = len(values)
-    for s in range(count):
-        w = np.exp(energy[s] - log_norm)
-        for i in range(size[s]):
-            for j in range(i):
-                u, v = pool[s, i], pool[s, j]
-                half[u // V, v // V] += w * values[u % V] * values[v % V]

@@ -1,6 +1,7 @@
 """Data sets, patches and whitening, rows from files and rows streamed to a GPU."""
 
 from ._bars import make_bars
+from ._images import ImagePatches
 from ._matching import match_components
 from ._on_gpu import on_gpu
 from ._patches import extract_patches, load_photographs
@@ -8,6 +9,7 @@ from ._rows import open_rows
 from ._whitening import ZCAWhitening, zca_whiten
 
 __all__ = [
+    "ImagePatches",
     "ZCAWhitening",
     "extract_patches",
     "load_photographs",

@@ -26,11 +26,16 @@ from ._truncated_em import EMOptions, EMState, TruncatedEM
 class TruncatedSparseCoding(SparseEncoder):
     """Base of the sparse coding models: fit, inference, sampling, checkpoints, online learning.
 
-    A subclass supplies its alphabet ``_values``, ``_make_model()`` (statistics, M-step), the
-    annealing points ``_annealing``, the parameters it can learn, and its fitted attributes.
+    A subclass takes its constructor from ``with_parameters``, and supplies its alphabet
+    ``_values``, ``_make_model()`` (context, posterior, statistics, M-step), the annealing points
+    ``_annealing``, the parameters it can learn, and how they become fitted attributes and back:
+    ``_parameter_attributes(params)`` and ``_parameters()``.
     """
 
     _reference_attribute = "components_"
+    _annealing: dict = {"T": [(0, 5.0), (0.8, 1.0)]}
+    _learnable: tuple = ("components", "prior", "noise")
+    _values: tuple = (1.0,)  # non-zero values of a latent
     _parameter_constraints: dict = {
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
         "n_candidates": [Interval(Integral, 1, None, closed="left"), None],
@@ -44,6 +49,7 @@ class TruncatedSparseCoding(SparseEncoder):
         "state_search": [StrOptions({"select", "sample", "evo"})],
         "n_states": [Interval(Integral, 1, None, closed="left"), None],
         "states_path": [str, None],
+        "missing": [StrOptions({"nan"}), None],
         "init": [StrOptions({"mean", "data"}), "array-like", dict],
         "n_init": [Interval(Integral, 1, None, closed="left")],
         "learn": [tuple, list],
@@ -163,14 +169,15 @@ class TruncatedSparseCoding(SparseEncoder):
         unknown = set(self.learn) - set(self._learnable)
         if unknown:
             raise ValueError(f"learn must be chosen from {self._learnable}, got {sorted(unknown)}.")
-        names = ("learn", "fit_offset", "prior_correction", "preselect")
-        return {name: getattr(self, name) for name in names} | {"max_active": self._sizes()[2]}
+        names = ("learn", "prior_correction", "preselect")
+        sizes = {"max_active": self._sizes()[2], "missing": self.missing == "nan"}
+        return {name: getattr(self, name) for name in names} | sizes
 
     def _engine(self, X):
         """Summarize the rows and assemble the engine of truncated EM."""
         dtype, model, table = compute_dtype(X), self._model, self._table
         batch_size = rows_at_once(self.batch_size, X, self._sizes()[0])
-        summary = summarize_rows(X, batch_size, dtype)
+        summary = summarize_rows(X, batch_size, dtype, missing=self.missing == "nan")
         if not np.sqrt(summary.variance).mean() > 0:
             raise ValueError(
                 f"X has zero variance (n_samples={summary.n_rows}); at least two different rows "
@@ -189,24 +196,29 @@ class TruncatedSparseCoding(SparseEncoder):
         options = EMOptions(**values, batch_size=batch_size, dtype=dtype)
 
         def initial(restart, rng):
-            return initial_parameters(self.init, model, X, summary, H, rng)
+            return initial_parameters(self._given_init(), model, X, summary, H, rng)
 
-        search = self._make_search(model, table, summary)
+        search = self._make_search(table, summary)
         return TruncatedEM(model, table, X, summary, self._schedule(), options, initial, search)
 
-    def _make_search(self, model, table, summary=None):
+    def _given_init(self):
+        """`init` in the terms of the model."""
+        return self.init
+
+    def _make_search(self, table, summary=None):
         if self.state_search == "select":
             return None
+        if self.missing is not None:
+            raise ValueError(
+                "missing='nan' needs state_search='select', got "
+                f"{self.state_search!r}; rows with missing entries use preselected states."
+            )
         from ._state_search import StateSearch
 
         return StateSearch(
-            self.state_search,
-            model,
-            table,
-            n_states=self.n_states,
-            path=self.states_path,
+            self.state_search, table, n_states=self.n_states, path=self.states_path,
             summary=summary,
-        )
+        )  # fmt: skip
 
     def _schedule(self):
         if self.schedule == "anneal":

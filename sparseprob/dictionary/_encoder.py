@@ -17,7 +17,7 @@ from .._base import Estimator
 from .._threads import one_blas_thread, over_chunks
 from ._inference import infer_rows, rows_per_chunk, top_kept_states
 from ._states import n_states
-from ._statistics import refuse_non_finite, squared_norms
+from ._statistics import checked_rows
 
 _CPU_ROWS = 1024  # rows of a chunk: its projections stay in the cache
 _GPU_NUMBERS = 2**27  # projections of a chunk: few launches, moderate memory
@@ -39,10 +39,10 @@ class SparseEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMi
         return X, model, params, model.context(params, compute_namespace(X), compute_dtype(X))
 
     def _over_chunks(self, X, work, batch_size=None):
-        """Call ``work(rows, chunk)`` for every chunk, after refusing NaN and infinity in it."""
+        """Call ``work(rows, chunk)`` for every chunk, after refusing what cannot be computed."""
 
         def take(start, Y, _):
-            refuse_non_finite(Y, squared_norms(Y), start)
+            checked_rows(Y, start, self.missing == "nan")
             work(slice(start, start + len(Y)), Y)
 
         batch_size = rows_at_once(batch_size or self.batch_size, X, self._sizes()[0])
@@ -69,13 +69,13 @@ class SparseEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMi
             return self.infer(X, top_k=1).states[:, 0]
         X, model, _, context = self._inference(X, "transform")
         table, xp = self._make_table(), compute_namespace(X)
-        search = self._make_search(model, table)
+        search = self._make_search(table)
         codes = xp.empty((X.shape[0], self.components_.shape[0]), dtype=compute_dtype(X))
 
         def take(rows, Y):
             numbers = range(rows.start, rows.stop)
-            _, _, marginals = model.posterior(Y, context, table, search=search, rows=numbers)
-            codes[rows] = model.codes(marginals).T
+            found = model.posterior(Y, context, table, search=search, rows=numbers)
+            codes[rows] = found.codes.T
 
         self._over_chunks(X, take)
         return like(codes, X)
@@ -98,7 +98,7 @@ class SparseEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMi
         return like(codes.astype(dtype) @ W + xp.asarray(params["offset"], dtype=dtype), X)
 
     def reconstruct(self, X):
-        """Posterior mean of the noise-free data, E[W s + offset | y].
+        """Posterior mean of the noise-free data, entries missing in X included.
 
         Parameters
         ----------
@@ -108,7 +108,17 @@ class SparseEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMi
         -------
         X_mean : array of shape (n_samples, n_features)
         """
-        return self.inverse_transform(self.transform(X))
+        X, model, _, context = self._inference(X, "reconstruct")
+        table, xp = self._make_table(), compute_namespace(X)
+        search = self._make_search(table)
+        means = xp.empty(X.shape, dtype=compute_dtype(X))
+
+        def take(rows, Y):
+            numbers = range(rows.start, rows.stop)
+            means[rows] = model.mean(Y, context, table, search=search, rows=numbers)
+
+        self._over_chunks(X, take)
+        return like(means, X)
 
     def score_samples(self, X):
         """Free energy of each row: a lower bound of its log-likelihood, in nats.
@@ -123,13 +133,13 @@ class SparseEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMi
         """
         X, model, params, context = self._inference(X, "score_samples")
         table, xp = self._make_table(), compute_namespace(X)
-        search = self._make_search(model, table)
+        search = self._make_search(table)
         bound = xp.empty(X.shape[0])
 
         def take(rows, Y):
             numbers = range(rows.start, rows.stop)
-            free_energy, _, _ = model.posterior(Y, context, table, search=search, rows=numbers)
-            bound[rows] = free_energy + model.null_log_joints(Y, params)
+            found = model.posterior(Y, context, table, search=search, rows=numbers)
+            bound[rows] = found.free_energy + model.null_log_joints(Y, params)
 
         self._over_chunks(X, take)
         return like(bound, X)
@@ -151,6 +161,10 @@ class SparseEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMi
             bound = to_numpy(self.score_samples(X))
         total, n_rows = mpi.row_sum(np.array(bound.sum()), np.array(float(bound.size)))
         return float(total / n_rows)
+
+    def _shown_marginals(self, marginals):
+        """What `infer` tells of the probabilities (n, V, H) of the non-zero values."""
+        return marginals.sum(axis=1)
 
     @property
     def _n_features_out(self):
@@ -214,7 +228,7 @@ class SparseEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMi
             min(H, max_active or 2 * table.max_active),
         )
         total = n_states(H, table.n_candidates, table.max_active, table.n_values)
-        search = self._make_search(model, table)
+        search = self._make_search(table)
         if adaptive and search is not None:
             raise ValueError(
                 "adaptive=True widens preselected states and needs state_search='select', got "
@@ -242,7 +256,7 @@ class SparseEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMi
         arrays = {
             "states": joined["states"].astype(dtype),
             "prob": joined["log_prob"] if log else np.exp(joined["log_prob"]),
-            "marginals": marginals.sum(axis=1).astype(dtype),
+            "marginals": self._shown_marginals(marginals).astype(dtype),
             "abs_marginals": np.tensordot(marginals, abs(model.values), axes=(1, 0)).astype(dtype),
             "n_candidates": joined["n_candidates"],
             "max_active": joined["max_active"],

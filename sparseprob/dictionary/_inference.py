@@ -3,7 +3,8 @@
 import numpy as np
 
 from .._arrays import compute_namespace, to_numpy
-from ._linear_model import state_energies, states_of
+from .._kernels._state_search_numba import listed_posterior
+from ._state_arrays import normalized, state_marginals, states_of
 from ._states import build_state_table
 
 _ENERGY_BYTES = 64 * 2**20  # energies of all states of a chunk stay below this
@@ -25,29 +26,26 @@ def top_states(model, Y, context, table, top_k):
     marginals : ndarray of shape (n, V, H)
     """
     xp = compute_namespace(Y)
-    B = model.project(Y, context)
-    candidates = model.candidates(B, context, table)
-    energies = state_energies(B, candidates, context, table).astype(np.float64)
-    top = energies.max(axis=0)
-    log_norm = top + xp.log(xp.exp(energies - top).sum(axis=0))
-    k = min(top_k, len(energies))
+    candidates, energies = model.state_energies(Y, context, table)
+    q, log_norm, _ = normalized(energies)
+    k, H = min(top_k, len(energies)), len(context.components)
     order = _largest(energies, k)
     log_prob = xp.take_along_axis(energies, order, axis=0) - log_norm
-    states = states_of(order, candidates, table, model.values, B.shape[0])
-    marginals = _marginals(xp.exp(energies - log_norm), candidates, table, context, B.shape[0])
-    return states, to_numpy(log_prob.T), to_numpy(marginals)
+    states = states_of(order, candidates, table, model.values, H)
+    marginals = state_marginals(q, candidates, table, len(model.values), H)
+    return states, to_numpy(log_prob.T), to_numpy(xp.moveaxis(marginals, 2, 0))
 
 
 def top_kept_states(model, search, Y, context, table, rows, top_k):
     """Most probable states of a chunk among those that a search finds; as `infer_rows` returns."""
-    B = model.project(Y, context)
-    H, V = B.shape[0], len(model.values)
-    kept, energies, marginals = search.kept(B, context, table, rows)
+    H, V = len(context.components), len(model.values)
+    kept, places, energies = model.improved_states(Y, context, table, search, rows)
+    _, _, marginals = listed_posterior(kept, places, energies, model.values, H, np.float64)
     k = min(top_k, energies.shape[1])
     order = np.argsort(-energies, axis=1, kind="stable")[:, :k]
     log_prob = np.take_along_axis(energies, order, axis=1)
     log_prob -= np.logaddexp.reduce(energies, axis=1)[:, None]
-    units = np.take_along_axis(kept, order[:, :, None], axis=1).astype(np.int64)
+    units = np.take_along_axis(kept[places], order[:, :, None], axis=1).astype(np.int64)
     states = np.zeros((len(rows), k, H))
     row, number, place = np.nonzero(units < H * V)
     unit = units[row, number, place]
@@ -67,19 +65,6 @@ def _largest(energies, k):
         order = xp.broadcast_to(xp.arange(k)[:, None], energies.shape)
     inner = xp.argsort(-xp.take_along_axis(energies, order, axis=0), axis=0)
     return xp.take_along_axis(order, inner, axis=0)
-
-
-def _marginals(q, candidates, table, context, H):
-    """q(s_h = phi_k), shape (n, V, H), from the probabilities of all states."""
-    xp = compute_namespace(q)
-    V, n = len(context.slope), q.shape[1]
-    marginals = q[1 : 1 + V * H].reshape(V, H, n).copy()
-    columns = xp.arange(n)
-    for u in range(table.n_candidates * V):
-        containing = np.flatnonzero((table.members == u).any(axis=1)) + 1 + V * H
-        if containing.size:
-            marginals[u % V][candidates[u // V], columns] += q[xp.asarray(containing)].sum(axis=0)
-    return xp.moveaxis(marginals, 2, 0)
 
 
 def infer_rows(model, Y, context, table, *, top_k, adaptive, limits, max_states):

@@ -13,7 +13,7 @@ def initial_parameters(init, model, X, summary, H, rng):
     ----------
     init : {"mean", "data"}, array of shape (H, D), or dict
         A dict may hold "components", "prior", "noise_scale", "offset".
-    model : LinearDiscreteModel
+    model : TruncatedModel
     X : array or row source
         The rows of this rank.
     summary : RowSummary
@@ -24,27 +24,29 @@ def initial_parameters(init, model, X, summary, H, rng):
     params = model.initial(summary, H, rng)
     if isinstance(init, str):
         if init == "data":
-            params["components"] = _random_rows(X, summary, H, rng) - params["offset"]
+            rows = _random_rows(X, summary, H, rng) - params.get("offset", 0.0)
+            params["components"] = np.clip(rows, *model.bounds["components"])
         return params
     given = init if isinstance(init, dict) else {"components": init}
     unknown = set(given) - set(params)
     if unknown:
         raise ValueError(f"init has unknown entries {sorted(unknown)}; known are {sorted(params)}.")
     for name, value in given.items():
-        params[name] = _checked(name, value, np.shape(params[name]))
+        params[name] = _checked(name, value, np.shape(params[name]), model)
+    model.check_initial(params)
     return params
 
 
-def _checked(name, value, shape):
+def _checked(name, value, shape, model):
     value = np.array(to_numpy(value) if is_array(value) else value, dtype=np.float64)
     if name == "prior" and value.ndim == 0:
-        value = np.full(shape, float(value) / shape[0])
+        value = np.full(shape, float(value) / (shape[0] if model.shared_prior else 1))
     if value.shape != shape:
         raise ValueError(f"init[{name!r}] must have shape {shape}, got {value.shape}.")
     if not np.isfinite(value).all():
         raise ValueError(f"init[{name!r}] must be finite; replace NaN and infinity.")
-    if name == "prior" and not (value.min() > 0 and value.sum() < 1):
-        raise ValueError(f"init['prior'] must lie strictly between 0 and 1, got {value.tolist()}.")
+    if name == "prior":
+        model.check_prior(value)
     if name == "noise_scale" and not value > 0:
         raise ValueError(f"init['noise_scale'] must be positive, got {float(value)}.")
     if name == "components" and not np.abs(value).sum(axis=1).all():
@@ -61,5 +63,6 @@ def _random_rows(X, summary, H, rng):
     with mpi.errors_together():
         for i, row in enumerate(chosen - summary.offset):
             if 0 <= row < summary.n_local:
-                rows[i] = to_numpy(X[int(row) : int(row) + 1])[0]
+                found = to_numpy(X[int(row) : int(row) + 1])[0]
+                rows[i] = np.where(np.isnan(found), summary.mean, found)
     return mpi.row_sum(rows)

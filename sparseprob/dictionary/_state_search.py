@@ -6,7 +6,7 @@ Each row keeps its best states from one E-step to the next, so truncation adapts
 import numpy as np
 
 from .. import mpi
-from .._arrays import compute_namespace, to_numpy
+from .._arrays import to_numpy
 from .._kernels import _state_search_numba as kernel
 
 _KINDS = {"sample": kernel.SAMPLE, "evo": kernel.EVO}
@@ -21,9 +21,8 @@ class StateSearch:
     ----------
     kind : {"sample", "evo"}
         Proposals: samples of the prior and of the posterior so far, or mutations and crossings.
-    model : LinearDiscreteModel
-        Preselects the candidates whose states are always among the proposals.
     table : StateTable
+        States over the preselected candidates; they are always among the proposals.
     n_states : int, default=None
         States kept for a row; None means 32.
     path : str, default=None
@@ -32,8 +31,8 @@ class StateSearch:
         Of the rows to be learned from. None: rows are new in every call, and are searched at once.
     """
 
-    def __init__(self, kind, model, table, *, n_states=None, path=None, summary=None):
-        self.kind, self.model, self.table = kind, model, table
+    def __init__(self, kind, table, *, n_states=None, path=None, summary=None):
+        self.kind, self.table = kind, table
         self.n_states, self.path, self.summary = n_states or _N_STATES, path, summary
         self.states: np.ndarray | None = None
         self._held = False
@@ -61,48 +60,39 @@ class StateSearch:
         self.states = self._allocated(arrays["states"].shape[1:], arrays["states"].dtype)
         self.states[:] = arrays["states"]
 
-    def posterior(self, B, context, table, rows, *, pairs=None):
-        """Improve the states of some rows; the posterior over them, as of `truncated_posterior`.
+    def improve(self, singles, problem, candidates, prior, rows):
+        """Improve the states of some rows.
 
         Parameters
         ----------
-        B : array of shape (H, n)
-            Projections; on a GPU they come to the host, where the search runs.
-        context : LinearContext
-        table : StateTable
+        singles : array of shape (V, H, n)
+            Energies of the singletons.
+        problem : named tuple
+            What the kernel needs for the energies of other states, arrays on the host.
+        candidates : int array of shape (n_candidates, n)
+        prior : array of shape (V,) or (V, H)
+            Probabilities of the non-zero values.
         rows : sequence of int of length n
             Local numbers of the rows.
-        pairs : float64 array of shape (H, H), default=None
-            The sums over rows of E[s_h s_h'] for h != h' are added to it.
+
+        Returns
+        -------
+        states : unsigned array of shape (n_rows, n_states, length)
+        places : int array of shape (n,)
+            The rows of `states` that belong to the points.
+        energies : float64 array of shape (n, n_states)
         """
-        log_norm, energy, marginals, _, _ = self._improved(B, context, table, rows, pairs)
-        xp = compute_namespace(B)
-        return xp.asarray(log_norm), xp.asarray(energy), xp.asarray(marginals)
-
-    def kept(self, B, context, table, rows):
-        """States (n, n_states, length), energies (n, n_states), and marginals (V, H, n) of rows."""
-        _, _, marginals, energies, states = self._improved(B, context, table, rows, None)
-        return states, energies, marginals
-
-    def _improved(self, B, context, table, rows, pairs):
-        H, V = B.shape[0], len(context.values)
-        rows = np.asarray(rows, dtype=np.int64)
-        candidates = to_numpy(self.model.candidates(B, context, table))
-        slope, bias, coupling = map(to_numpy, (context.slope, context.bias, context.coupling))
+        singles, candidates = to_numpy(singles), to_numpy(candidates)
+        rows, (V, H, _) = np.asarray(rows, dtype=np.int64), singles.shape
         states, places = self._states_of(rows, H, V)
-        host_pairs = None if pairs is None else np.zeros((H, H))
-        n_rounds = 1 if self.summary is not None else _N_ROUNDS
-        odds = np.exp(to_numpy(context.log_odds))
-        for i in range(n_rounds):
-            kind = kernel.HOLD if self._held else _KINDS[self.kind]
-            results = kernel.search_states(
-                to_numpy(B), candidates, slope, bias, coupling, context.values, table,
-                odds / (1 + odds.sum()), states, places, self._keys(rows, i), kind,
-                pairs=host_pairs if i == n_rounds - 1 else None,
+        each = np.ascontiguousarray(np.broadcast_to(np.reshape(prior, (V, -1)), (V, H)).T)
+        kind = kernel.HOLD if self._held else _KINDS[self.kind]
+        for i in range(1 if self.summary is not None else _N_ROUNDS):
+            energies = kernel.search_states(
+                singles, problem, candidates, self.table, each, states, places,
+                self._keys(rows, i), kind,
             )  # fmt: skip
-        if pairs is not None:
-            pairs += compute_namespace(B).asarray(host_pairs)
-        return *results, states
+        return states, places, energies
 
     def _states_of(self, rows, H, V):
         """The array of states and the places of the rows in it."""

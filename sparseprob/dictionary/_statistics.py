@@ -52,10 +52,14 @@ class RowSummary(NamedTuple):
     largest_norm: float  # of a row, squared
     offset: int  # global index of this rank's first row
     n_local: int
+    n_observed: np.ndarray  # (D,), rows in which a feature was observed
 
 
-def summarize_rows(X, batch_size, dtype):
-    """Summarize X and refuse NaN, infinity and ranks that disagree on the number of features."""
+def summarize_rows(X, batch_size, dtype, *, missing=False):
+    """Summarize X and refuse NaN, infinity and ranks that disagree on the number of features.
+
+    If `missing`, NaN marks entries not observed, and moments are those of the observed entries.
+    """
     n_features = mpi.all_gather(int(X.shape[1]))
     if len(set(n_features)) > 1:
         raise ValueError(
@@ -68,46 +72,83 @@ def summarize_rows(X, batch_size, dtype):
         raise ValueError("Found array with 0 sample(s) on all ranks, at least 1 is required.")
 
     def take(start, Y, moments):
-        norms = squared_norms(Y)
-        refuse_non_finite(Y, norms, start + offset)
-        moments.add(Y, norms)
+        Y, mask = checked_rows(Y, start + offset, missing)
+        moments.add(Y, mask)
 
     with mpi.errors_together():
         moments, *others = over_chunks(take, X, batch_size, dtype, lambda: _Moments(X.shape[1]))
         for other in others:
-            moments.merge(other.n_rows, other.mean, other.scatter)
+            moments.merge(other.count, other.mean, other.scatter)
             moments.squares += other.squares
             moments.largest = max(moments.largest, other.largest)
-    total, squares = mpi.row_sum(moments.mean * X.shape[0], np.array(moments.squares))
-    common = total / n_rows
-    scatter = mpi.row_sum(moments.scatter + X.shape[0] * (moments.mean - common) ** 2)
+    total, squares, n_observed = mpi.row_sum(
+        moments.mean * moments.count, np.array(moments.squares), moments.count
+    )
+    if not n_observed.all():
+        raise ValueError(
+            f"Feature {int(n_observed.argmin())} of X is missing in every row; drop the column."
+        )
+    common = total / n_observed
+    scatter = mpi.row_sum(moments.scatter + moments.count * (moments.mean - common) ** 2)
     return RowSummary(
-        n_rows, common, scatter / n_rows, float(squares), mpi.row_max(moments.largest), offset,
-        X.shape[0],
+        n_rows, common, scatter / n_observed, float(squares), mpi.row_max(moments.largest), offset,
+        X.shape[0], n_observed,
     )  # fmt: skip
 
 
 class _Moments:
-    """Mean, scatter, sum of squares and largest squared norm of the rows seen so far."""
+    """Count, mean and scatter of each feature, sum of squares and largest squared norm so far."""
 
     def __init__(self, n_features):
-        self.n_rows, self.squares, self.largest = 0, 0.0, 0.0
-        self.mean, self.scatter = np.zeros(n_features), np.zeros(n_features)
+        self.squares, self.largest = 0.0, 0.0
+        self.count, self.mean, self.scatter = np.zeros((3, n_features))
 
-    def add(self, Y, norms):
-        xp = compute_namespace(Y)
-        mean = to_numpy(Y.mean(axis=0, dtype=np.float64))
+    def add(self, Y, mask=None):
+        """Take in rows, zero where `mask` is."""
+        xp, norms = compute_namespace(Y), squared_norms(Y)
+        count = np.full(Y.shape[1], float(len(Y)))
+        if mask is not None:
+            count = to_numpy(mask.sum(axis=0, dtype=np.float64))
+        mean = to_numpy(Y.sum(axis=0, dtype=np.float64)) / np.maximum(count, 1)
         centred = Y - xp.asarray(mean, dtype=Y.dtype)
+        if mask is not None:
+            centred *= mask
         scatter = to_numpy(xp.einsum("nd,nd->d", centred, centred)).astype(np.float64)
-        self.merge(len(Y), mean, scatter)
+        self.merge(count, mean, scatter)
         self.squares += float(norms.sum())
         self.largest = max(self.largest, float(norms.max()))
 
-    def merge(self, n_rows, mean, scatter):
+    def merge(self, count, mean, scatter):
         """Take in other rows (T. F. Chan, G. H. Golub, R. J. LeVeque, 1983)."""
-        both, step = self.n_rows + n_rows, mean - self.mean
-        self.scatter += scatter + step**2 * (self.n_rows * n_rows / max(both, 1))
-        self.mean, self.n_rows = self.mean + step * (n_rows / max(both, 1)), both
+        both, step = self.count + count, mean - self.mean
+        share = count / np.maximum(both, 1)
+        self.scatter = self.scatter + scatter + step**2 * self.count * share
+        self.mean, self.count = self.mean + step * share, both
+
+
+def checked_rows(Y, first, missing):
+    """Refuse rows that cannot be computed with; return them, and their mask if `missing`.
+
+    `first` is the global number of the first row.
+    """
+    if not missing:
+        refuse_non_finite(Y, squared_norms(Y), first)
+        return Y, None
+    filled, mask = observed_part(Y)
+    refuse_non_finite(filled, squared_norms(filled), first)
+    n_observed = to_numpy(mask.sum(axis=1))
+    if len(Y) and not n_observed.all():
+        raise ValueError(
+            f"Every entry of row {int(n_observed.argmin()) + first} of X is missing; drop the row."
+        )
+    return filled, mask
+
+
+def observed_part(Y):
+    """Rows with zero where an entry is NaN, and 1 where it is observed, 0 where not."""
+    xp = compute_namespace(Y)
+    absent = xp.isnan(Y)
+    return xp.where(absent, Y.dtype.type(0), Y), (~absent).astype(Y.dtype)
 
 
 def squared_norms(Y):

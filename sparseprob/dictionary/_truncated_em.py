@@ -19,7 +19,9 @@ from ._statistics import Statistics, kth_largest, row_uniforms
 
 _LOG = logging.getLogger("sparseprob.dictionary")
 _PARTIAL, _NOISE = 1, 2  # streams of random numbers
+_OF_EVERY_MODEL = ("lower_bound", "temperature", "n_used", "seconds")  # in the history
 _N_FLAT = 3  # iterations below tol before the fit counts as converged
+_N_HALVINGS, _ROUNDING = 8, 1e-13  # of M-steps that let the free energy fall
 
 
 @dataclass
@@ -71,7 +73,7 @@ class TruncatedEM:
 
     Parameters
     ----------
-    model : LinearDiscreteModel
+    model : TruncatedModel
         Supplies contexts, posteriors, statistics and the M-step.
     table : StateTable
         States of two or more active causes.
@@ -139,6 +141,8 @@ class TruncatedEM:
                 "use float64."
             )
         state.params = self.model.maximize(statistics, params, self.summary.variance.mean())
+        if self.model.monotone:
+            self._keep_from_falling(state, params, free_energy, settings)
         if worst is not None:
             self._reinitialize_dead(state.params, statistics, worst)
         return {
@@ -146,6 +150,17 @@ class TruncatedEM:
             "n_used": int(round(float(statistics["n_rows"]))),
             **self.model.record(params),
         }  # fmt: skip
+
+    def _keep_from_falling(self, state, old, free_energy, settings):
+        """Move new components halfway back to the old ones until the free energy does not fall."""
+        new = state.params
+        for _ in range(_N_HALVINGS + 1):
+            statistics, _ = self.e_step(new, settings, state)
+            value = float(statistics["free_energy"]) / float(statistics["n_rows"])
+            if value >= free_energy - _ROUNDING * abs(free_energy):
+                return
+            new["components"] = (new["components"] + old["components"]) / 2
+        new["components"] = old["components"]
 
     def _judge(self, state):
         """Count flat iterations once the schedule has settled; end after the last restart."""
@@ -160,10 +175,11 @@ class TruncatedEM:
     def _log(self, state):
         if self.options.verbose and mpi.rank() == 0:
             r = state.history[-1]
+            of_model = [f"{k} {v:.4g} " for k, v in r.items() if k not in _OF_EVERY_MODEL]
             _LOG.info(
-                "iteration %d T %.3g rows %d bound %.6f prior %.4g noise %.4g %.2f s %.3g points/s",
-                state.n_steps, r["temperature"], r["n_used"], r["lower_bound"], r["prior"],
-                r["noise_scale"], r["seconds"], self.summary.n_rows / max(r["seconds"], 1e-9),
+                "iteration %d T %.3g rows %d bound %.6f %s%.2f s %.3g points/s",
+                state.n_steps, r["temperature"], r["n_used"], r["lower_bound"], "".join(of_model),
+                r["seconds"], self.summary.n_rows / max(r["seconds"], 1e-9),
             )  # fmt: skip
 
     def _noisy(self, state):
@@ -201,6 +217,7 @@ class TruncatedEM:
             if subset:
                 keep = self._kept(start, len(Y), threshold, settings["partial"], state)
                 rows, Y = start + np.flatnonzero(keep), Y[self.xp.asarray(keep)]
+            if subset or self.model.sums_rows:
                 self.model.accumulate_rows(Y, sums.statistics)
             bound = self.model.accumulate(
                 Y, context, self.table, sums.statistics, search=self.search, rows=rows
@@ -217,7 +234,7 @@ class TruncatedEM:
                 sums.statistics.add(other.statistics)
                 sums.worst = min(sums.worst, other.worst, key=lambda found: found[0])
         total, worst = sums.statistics.summed(), sums.worst
-        if not subset:
+        if not (subset or self.model.sums_rows):
             self.model.fill_rows(total, self.summary)
         total["free_energy"] += self.model.null_log_joint(total, params)
         return total, worst if self.options.reinit_dead else None
@@ -225,7 +242,7 @@ class TruncatedEM:
     def _compute_dtype(self, params):
         """Energies need float64 when float32 rounding of |y|^2 / sigma^2 would show."""
         if self.options.dtype == np.float32 and not self._promoted:
-            self._promoted = self.summary.largest_norm > 1e5 * float(params["noise_scale"]) ** 2
+            self._promoted = self.summary.largest_norm > 1e5 * self.model.smallest_noise(params)
             if self._promoted:
                 warnings.warn(
                     "The noise is too small against the rows of X for float32 energies; computing "
@@ -244,10 +261,8 @@ class TruncatedEM:
 
         def take(start, Y, _):
             rows = range(start, start + len(Y))
-            _, log_norm, _ = self.model.posterior(
-                Y, context, self.table, search=self.search, rows=rows
-            )
-            log_joint = log_norm + self.model.null_log_joints(Y, params) / context.temperature
+            found = self.model.posterior(Y, context, self.table, search=self.search, rows=rows)
+            log_joint = found.log_norm + self.model.null_log_joints(Y, params) / context.temperature
             self._log_joint[start : start + len(Y)] = to_numpy(log_joint)
 
         with mpi.errors_together():
@@ -278,4 +293,5 @@ class TruncatedEM:
         dead = self.model.dead(statistics)
         if dead.size:
             row = min(mpi.all_gather(worst), key=lambda w: w[0])[1]
-            params["components"][dead[0]] = row - params["offset"]
+            row = np.where(np.isnan(row), self.summary.mean, row) - params.get("offset", 0.0)
+            self.model.reinitialize(params, dead[0], row)
