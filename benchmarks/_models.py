@@ -108,7 +108,8 @@ def bars_cases():
         10, n_candidates=7, schedule="anneal", max_iter=100, n_init=3, **common
     ), {}  # fmt: skip
     yield "MCA", dictionary.MCA(
-        10, n_candidates=8, schedule="anneal", combination="hard", max_iter=80, **common
+        10, n_candidates=8, schedule="anneal", combination="hard", max_iter=60, n_init=3,
+        **common
     ), {"model": "max", "p_bar": 0.2}  # fmt: skip
     yield "MMCA", dictionary.MMCA(
         10, n_candidates=7, schedule=hot, max_iter=80, n_init=3, **common
@@ -127,7 +128,7 @@ def recovery(options):
             began = time.perf_counter()
             model.set_params(random_state=seed).fit(X)
             times.append(time.perf_counter() - began)
-            found += recovered(name, model, truth)
+            found += bool(recovered(name, model, truth))
         yield row(f"{name} bars: seeds of {options.seeds} with all bars found", found,
                   18 / 20 * options.seeds, at_least=True,
                   note=f"n_init={model.n_init}, {np.median(times):.1f} s a run")  # fmt: skip

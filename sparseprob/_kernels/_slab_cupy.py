@@ -49,7 +49,7 @@ def truncated_posterior(B, candidates, ratio, bias, coupling, table, *, moments=
         if with_pairs:
             _add_pairs(moments, pairs, candidates, C, start)
     if moments is not None and n:
-        diagonal = _single_squares(B, *single[:5, :, None], log_norm[None], axis=1)
+        diagonal = _single_squares(B, *single[:5, :, None], log_norm[None])
         moments[cupy.arange(H), cupy.arange(H)] += diagonal
     return log_norm, mean_gain, marginals, codes
 
@@ -73,19 +73,19 @@ def _quadratic():
     )
 
 
-def _single_squares(B, c0, c1, c2, variance, ratio, log_norm, axis):
+def _single_squares(B, c0, c1, c2, variance, ratio, log_norm):
     """Sums over points of the singletons' second moments, (H,) float64."""
-    return _square_sum()(B, c0, c1, c2, variance, ratio, log_norm, axis=axis)
+    squares = _square()(B, c0, c1, c2, variance, ratio, log_norm)
+    return squares.sum(axis=1, dtype=np.float64)
 
 
 @lru_cache(maxsize=1)
-def _square_sum():
-    return cupy.ReductionKernel(
-        "T b, T c0, T c1, T c2, T v, T r, float64 norm", "float64 y",
-        # the sum is double, its terms are not: 200 double exponentials a point would cost the most
-        "(double)(exp((T)((double)(c0 + (c1 + c2 * b) * b) - norm))"
-        " * (v + (b + r) * v * ((b + r) * v)))",
-        "a + b", "y = a", "0", "slab_squares",
+def _square():
+    return cupy.ElementwiseKernel(
+        "T b, T c0, T c1, T c2, T v, T r, float64 norm", "T y",
+        # single precision stays: 200 double exponentials a point would cost more than all the rest
+        "T m = (b + r) * v; y = exp((T)((double)(c0 + (c1 + c2 * b) * b) - norm)) * (v + m * m)",
+        "slab_squares",
     )  # fmt: skip
 
 
