@@ -14,8 +14,9 @@ from sparseprob.datasets import make_bars, match_components
 from sparseprob.dictionary import BinarySparseCoding, MaximalCausesAnalysis
 from sparseprob.plotting import DictionaryDisplay, InferenceDisplay
 
-bars = make_bars(1000, size=5, p_bar=0.3, model="max", random_state=0)
-options = {"max_active": 5, "schedule": "anneal", "max_iter": 80, "tol": 0, "random_state": 0}
+bars = make_bars(1000, size=5, p_bar=0.2, model="max", random_state=0)
+options = {"max_active": 5, "schedule": "anneal", "max_iter": 60, "tol": 0, "n_init": 3,
+           "random_state": 0}  # fmt: skip
 models = [
     MaximalCausesAnalysis(10, combination="hard", **options).fit(bars.data),
     BinarySparseCoding(10, **options).fit(bars.data),
@@ -33,6 +34,6 @@ for ax, model in zip(axes, models, strict=True):
 # The free energies can be compared, since both carry all constants: the model that superposes as
 # the data do explains them better. Four images with their posterior under the better model:
 
-busy = np.flatnonzero(bars.states.sum(axis=1) == 4)[:4]
-InferenceDisplay.from_estimator(models[0], bars.data[busy], n_causes=5)
+busy = np.flatnonzero(bars.states.sum(axis=1) == 3)[:4]
+InferenceDisplay.from_estimator(models[0], bars.data[busy], n_causes=4)
 plt.show()
