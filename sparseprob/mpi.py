@@ -10,6 +10,8 @@ from contextvars import ContextVar
 
 import numpy as np
 
+from ._arrays import is_array, like, to_numpy
+
 __all__ = ["broadcast", "distributed", "errors_together", "n_ranks", "rank", "row_slice", "row_sum"]
 
 _COMM = ContextVar("sparseprob_comm", default=None)
@@ -151,8 +153,9 @@ def row_sum(*arrays):
 
     Parameters
     ----------
-    *arrays : ndarray or float
-        Sums over the rows of this rank. Shapes are the same on every rank.
+    *arrays : array or float
+        Sums over the rows of this rank, real or complex, NumPy or CuPy. Shapes are the same on
+        every rank.
 
     Returns
     -------
@@ -161,14 +164,29 @@ def row_sum(*arrays):
     """
     comm = _COMM.get()
     if comm is not None:
-        from mpi4py import MPI
-
-        arrays = [np.asarray(a, dtype=np.float64) for a in arrays]
-        packed = np.concatenate([a.ravel() for a in arrays])
-        comm.Allreduce(MPI.IN_PLACE, packed, op=MPI.SUM)
-        pieces = np.split(packed, np.cumsum([a.size for a in arrays])[:-1])
-        arrays = [piece.reshape(a.shape) for piece, a in zip(pieces, arrays, strict=True)]
+        arrays = _all_reduced(comm, arrays)
     return arrays[0] if len(arrays) == 1 else tuple(arrays)
+
+
+def _all_reduced(comm, given):
+    from mpi4py import MPI
+
+    arrays = [_in_double(a) for a in given]
+    packed = np.concatenate([a.ravel().view(np.float64) for a in arrays])
+    comm.Allreduce(MPI.IN_PLACE, packed, op=MPI.SUM)
+    ends = np.cumsum([a.size * a.itemsize // packed.itemsize for a in arrays])[:-1]
+    pieces = zip(np.split(packed, ends), arrays, given, strict=True)
+    return [_back(piece.view(a.dtype).reshape(a.shape), source) for piece, a, source in pieces]
+
+
+def _back(A, source):
+    return like(A, source) if is_array(source) else A
+
+
+def _in_double(a):
+    """Return an array on the host, in double precision, real or complex."""
+    a = np.asarray(to_numpy(a), order="C")
+    return a.astype(np.complex128 if a.dtype.kind == "c" else np.float64, copy=False)
 
 
 def row_max(value):

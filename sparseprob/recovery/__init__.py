@@ -1,0 +1,1 @@
+"""Sparse recovery: greedy pursuit, thresholding, sparse Bayesian learning."""
