@@ -22,4 +22,5 @@ INSTANCES = [
     ZCAWhitening(),
 ]
 
-ITERATIVE = [estimator for estimator in INSTANCES if hasattr(estimator, "max_iter")]
+# Those whose iterations are announced to callbacks.
+ITERATIVE = [estimator for estimator in INSTANCES if hasattr(estimator, "_fitted_attributes")]
