@@ -37,7 +37,7 @@ def over_chunks(work, X, batch_size, dtype, new=lambda: None):
     """
     batch_size = aligned_batch_size(batch_size, X)
     n_chunks = -(-X.shape[0] // batch_size)
-    n_threads = 1 if is_on_gpu(X) else max(1, min(_n_threads(), n_chunks))
+    n_threads = 1 if is_on_gpu(X) else max(1, min(n_threads_allowed(), n_chunks))
     stopped = Event()
 
     def run(thread):
@@ -51,7 +51,7 @@ def over_chunks(work, X, batch_size, dtype, new=lambda: None):
 
     if n_threads == 1:
         return [run(0)]
-    pool = _pool(n_threads, os.getpid())
+    pool = thread_pool(n_threads)
     futures = [pool.submit(run, thread) for thread in range(n_threads)]
     try:
         return [future.result() for future in futures]
@@ -60,13 +60,18 @@ def over_chunks(work, X, batch_size, dtype, new=lambda: None):
         wait(futures)
 
 
+def thread_pool(n_threads):
+    """Threads that stay, with their memory, from one pass over the rows to the next."""
+    return _pool(n_threads, os.getpid())
+
+
 @lru_cache(maxsize=4)
 def _pool(n_threads, process):
-    """Threads that stay, with their memory, from one pass over the rows to the next."""
     return ThreadPoolExecutor(n_threads, thread_name_prefix="sparseprob")
 
 
-def _n_threads():
+def n_threads_allowed():
+    """Return the number of threads that Numba was told to use."""
     import numba
 
     return numba.get_num_threads()
@@ -76,8 +81,16 @@ def one_blas_thread():
     """Keep BLAS to one thread in a ``with`` block around `over_chunks`.
 
     It covers the whole fit, M-steps included: a BLAS thread that has just worked spins for a while
-    and would take a core from the next pass over the rows.
+    and would take a core from the next pass over the rows. Products of small matrices want it too:
+    the threads of BLAS only wait for each other there.
     """
-    from threadpoolctl import threadpool_limits
+    return _libraries().limit(limits=1, user_api="blas")
 
-    return threadpool_limits(1, user_api="blas")
+
+@lru_cache(maxsize=1)
+def _libraries():
+    """The libraries with threads, found once: looking for them takes milliseconds."""
+    import scipy.linalg  # noqa: F401 - has a BLAS of its own
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()

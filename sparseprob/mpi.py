@@ -223,6 +223,16 @@ def broadcast(value):
 
 
 @contextmanager
+def each_rank_alone():
+    """Let sums over rows stay on this rank, where all ranks hold the same rows."""
+    token = _COMM.set(None)
+    try:
+        yield
+    finally:
+        _COMM.reset(token)
+
+
+@contextmanager
 def errors_together():
     """Raise on every rank what was raised on one, before anybody enters a collective.
 
