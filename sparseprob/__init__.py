@@ -10,7 +10,19 @@ from .mpi import distributed, row_slice, row_sum
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = ("callbacks", "datasets", "dictionary", "metrics", "mpi", "plotting")
+_SUBPACKAGES = (
+    "callbacks",
+    "channel",
+    "datasets",
+    "dictionary",
+    "linear_operators",
+    "metrics",
+    "mpi",
+    "plotting",
+    "polynomials",
+    "recovery",
+    "rpca",
+)
 _LAZY = {"move_estimator_to": "_base"}
 
 __all__ = [*_SUBPACKAGES, "distributed", "move_estimator_to", "row_slice", "row_sum"]

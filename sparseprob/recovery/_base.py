@@ -7,7 +7,12 @@ from scipy import sparse
 from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils import assert_all_finite
-from sklearn.utils.validation import _check_feature_names, _check_n_features, validate_data
+from sklearn.utils.validation import (
+    _check_feature_names,
+    _check_n_features,
+    check_is_fitted,
+    validate_data,
+)
 
 from .. import mpi
 from .._arrays import (
@@ -91,6 +96,7 @@ class SparseRegressor(MultiOutputMixin, RegressorMixin, Estimator):
         y : array of shape (n_samples,) or (n_samples, n_targets)
             In the library of X.
         """
+        check_is_fitted(self)
         A = self._check_matrix(X, reset=False)
         xp = compute_namespace(to_compute(self.coef_))
         coef = xp.atleast_2d(to_compute(self.coef_)).T

@@ -146,7 +146,7 @@ class UnitColumns:
         if self.xp.iscomplexobj(R):
             R = self.xp.ascontiguousarray(R)
             return self.xp.ascontiguousarray(self.A.T @ R.view(R.real.dtype)).view(R.dtype)
-        return self.A.T @ R
+        return (R.T @ self.A).T  # rows of A as they lie in memory
 
     def _forward(self, Z):
         if not (self.is_dense or self.is_sparse):
