@@ -1,6 +1,6 @@
-"""What all benchmark programs share: hardware, timing, tables, JSON, and the table in the README.
+"""What all benchmark programs share: hardware, timing, tables, JSON, and the tables in the READMEs.
 
-Run ``python benchmarks/_report.py`` to bring the README's table up to date with the results.
+Run ``python benchmarks/_report.py`` to bring the READMEs up to date with the results.
 """
 
 import json
@@ -136,28 +136,51 @@ def write_json(path, rows, **more):
     print(f"written to {path}")
 
 
-def readme_table():
-    """Return the README's table of figures from all committed results."""
+def full_table():
+    """Return a table of all figures that have a target, from the committed results."""
     lines = ["| what | target | measured | | machine |", "|---|---|---|---|---|"]
+    for _, machine, rows in _results():
+        for r in rows:
+            met = "met" if r["met"] else "**not met**"
+            figure = _figure(r["measured"], r["unit"])
+            lines.append(f"| {r['what']} | {r['target']} | {figure} | {met} | {machine} |")
+    return "\n".join(lines)
+
+
+def summary_table():
+    """Return a table of how many targets each program meets, and which it misses."""
+    lines = ["| results | targets met | missed |", "|---|---|---|"]
+    for name, _, rows in _results():
+        missed = [r for r in rows if not r["met"]]
+        said = "; ".join(
+            f"{r['what']}: {_figure(r['measured'], r['unit'])} ({r['target']})" for r in missed
+        )
+        lines.append(f"| `{name}` | {len(rows) - len(missed)} of {len(rows)} | {said} |")
+    return "\n".join(lines)
+
+
+def _results():
+    """Yield file, machine and the rows with a target of every committed result."""
     for folder in RESULTS:
         for path in sorted((ROOT / folder).glob("*.json")):
             content = json.loads(path.read_text())
             facts = content["hardware"]
             machine = facts["gpu"] if folder.startswith("gpu") else facts["processor"]
-            for r in content["rows"]:
-                if r["target"] is not None:
-                    met = "met" if r["met"] else "**not met**"
-                    figure = _figure(r["measured"], r["unit"])
-                    lines.append(f"| {r['what']} | {r['target']} | {figure} | {met} | {machine} |")
-    return "\n".join(lines)
+            rows = [r for r in content["rows"] if r["target"] is not None]
+            if rows:
+                yield f"{folder.removesuffix('/results')}/{path.stem}", machine, rows
+
+
+PAGES = {"README.md": summary_table, "benchmarks/README.md": full_table}
 
 
 def main():
-    """Rewrite the table between the markers of the README."""
-    readme = ROOT / "README.md"
-    before, rest = readme.read_text().split(_BEGIN)
-    after = rest.split(_END)[1]
-    readme.write_text(f"{before}{_BEGIN}\n{readme_table()}\n{_END}{after}")
+    """Rewrite the tables between the markers of the pages."""
+    for name, table in PAGES.items():
+        page = ROOT / name
+        before, rest = page.read_text().split(_BEGIN)
+        after = rest.split(_END)[1]
+        page.write_text(f"{before}{_BEGIN}\n{table()}\n{_END}{after}")
 
 
 if __name__ == "__main__":

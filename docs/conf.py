@@ -16,7 +16,7 @@ extensions = [
 ]
 templates_path = ["_templates"]
 html_static_path = ["_static"]
-exclude_patterns = ["_build", "changes/README.rst"]
+exclude_patterns = ["_build", "changes/*.rst"]
 html_theme = "pydata_sphinx_theme"
 html_title = "sparseprob"
 html_theme_options = {

@@ -17,9 +17,9 @@ sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests")]
 
 from _report import print_table, row, write_json
 from instances import INSTANCES
-from sklearn.base import clone
+from sklearn.base import clone, is_regressor
 
-from sparseprob import dictionary
+from sparseprob import dictionary, recovery
 from sparseprob._kernels import kernels
 from sparseprob.callbacks import Checkpoint
 from sparseprob.datasets import make_bars, on_gpu
@@ -27,6 +27,9 @@ from sparseprob.dictionary._states import build_state_table
 
 FLOAT64, FLOAT32 = 1e-10, 2e-3  # a fit of a few iterations in single precision
 KERNEL = {np.float64: 1e-11, np.float32: 1e-4}
+RECOVERY = {  # the same columns are chosen; coefficients differ by rounding
+    np.float64: 1e-8, np.complex128: 1e-8, np.float32: 2e-3, np.complex64: 2e-3,
+}  # fmt: skip
 _OPTIONS = {"max_active": 3, "max_iter": 4, "tol": 0, "random_state": 0}
 VARIANTS = {  # estimators with other options: compared, without the seam
     dictionary.DSC(4, missing="nan", **_OPTIONS): ", missing",
@@ -44,14 +47,14 @@ SIZES = [  # H, n_candidates, max_active, values, points
 
 def difference(a, b):
     """Largest difference relative to the largest value."""
-    a, b = (np.asarray(cupy.asnumpy(x), dtype=np.float64) for x in (a, b))
+    a, b = (np.asarray(cupy.asnumpy(x)).astype(np.complex128) for x in (a, b))
     return float(np.abs(a - b).max() / max(1e-300, np.abs(b).max())) if a.size else 0.0
 
 
 def check_estimators():
     """Fit every estimator that follows X on both devices; compare what it learned and returns."""
     for estimator in (*INSTANCES, *VARIANTS):
-        if not estimator.__sklearn_tags__().array_api_support:
+        if not estimator.__sklearn_tags__().array_api_support or is_regressor(estimator):
             continue
         X, name = rows_for(estimator), type(estimator).__name__
         if estimator in VARIANTS:
@@ -63,6 +66,57 @@ def check_estimators():
             yield row(f"{name} {np.dtype(dtype).name}: GPU = CPU", worst, tolerance)
         if estimator not in VARIANTS:
             yield from _check_seam(estimator, name, X)
+
+
+def check_recovery():
+    """Recover sparse vectors on both devices, real and complex, from matrices and factors."""
+    for dtype, tolerance in RECOVERY.items():
+        A, Y = measurements(dtype)
+        for estimator in filter(is_regressor, INSTANCES):
+            host, device = (
+                clone(estimator).fit(A, Y),
+                clone(estimator).fit(*map(cupy.asarray, (A, Y))),
+            )
+            worst = difference(device.coef_, host.coef_)
+            worst = max(worst, difference(device.predict(cupy.asarray(A)), host.predict(A)))
+            name = f"{type(estimator).__name__} {np.dtype(dtype).name}"
+            yield row(f"{name}: GPU = CPU", worst, tolerance)
+        factors, Y = factored(dtype)
+        for estimator in (
+            recovery.KroneckerSBL(max_iter=20, tol=0),
+            recovery.KroneckerOMP((2, 2, 2)),
+        ):
+            host = clone(estimator).fit(factors, Y)
+            device = clone(estimator).fit([*map(cupy.asarray, factors)], cupy.asarray(Y))
+            name = f"{type(estimator).__name__} {np.dtype(dtype).name}"
+            yield row(f"{name}: GPU = CPU", difference(device.coef_, host.coef_), tolerance)
+
+
+def normal(rng, shape, dtype):
+    """Random numbers, with an imaginary part if the type has one."""
+    values = rng.normal(size=shape)
+    if np.dtype(dtype).kind == "c":
+        values = values + 1j * rng.normal(size=shape)
+    return values.astype(dtype)
+
+
+def measurements(dtype):
+    """Forty right-hand sides of two columns each, and noise."""
+    rng = np.random.default_rng(0)
+    A, coef = normal(rng, (60, 20), dtype), np.zeros((20, 40), dtype=dtype)
+    for x in coef.T:
+        x[rng.choice(20, 2, replace=False)] = 1 + np.abs(normal(rng, 2, dtype))
+    return A, (A @ coef + 0.01 * normal(rng, (60, 40), dtype)).astype(dtype)
+
+
+def factored(dtype):
+    """Measurements of a tensor with two entries in each direction, through three factors."""
+    rng = np.random.default_rng(0)
+    factors = [normal(rng, (6, 9), dtype) for _ in range(3)]
+    tensor = np.zeros((9, 9, 9), dtype=dtype)
+    tensor[np.ix_([1, 5], [2, 3], [0, 7])] = 1 + np.abs(normal(rng, (2, 2, 2), dtype))
+    Y = np.einsum("ai,bj,ck,ijk->abc", *factors, tensor)
+    return factors, (Y + 0.01 * normal(rng, Y.shape, dtype)).astype(dtype)
 
 
 def rows_for(estimator):
@@ -201,7 +255,11 @@ def main():
     parser.add_argument("--output", default=ROOT / "gpu/results/check.json")
     arguments = parser.parse_args()
     each = list(check_kernels())
-    rows = [*check_estimators(), worst_of(each, "kernels: largest difference over its tolerance")]
+    rows = [
+        *check_recovery(),
+        *check_estimators(),
+        worst_of(each, "kernels: largest difference over its tolerance"),
+    ]
     print_table([*rows, *each], "GPU against CPU: largest relative difference")
     write_json(arguments.output, rows, kernels=each)
     return 0 if all(r["met"] for r in rows) else 1

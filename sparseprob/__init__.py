@@ -21,7 +21,6 @@ _SUBPACKAGES = (
     "plotting",
     "polynomials",
     "recovery",
-    "rpca",
 )
 _LAZY = {"move_estimator_to": "_base"}
 

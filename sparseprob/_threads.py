@@ -6,10 +6,13 @@ waiting for each other.
 
 import os
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from functools import lru_cache
 from threading import Event
 
 from ._arrays import aligned_batch_size, is_on_gpu, row_chunks
+
+_SHARED = 2**24  # multiplications of a product that BLAS shares out to its threads
 
 
 def over_chunks(work, X, batch_size, dtype, new=lambda: None):
@@ -85,6 +88,11 @@ def one_blas_thread():
     the threads of BLAS only wait for each other there.
     """
     return _libraries().limit(limits=1, user_api="blas")
+
+
+def blas_threads_for(n_multiplications):
+    """Keep BLAS to one thread in a ``with`` block whose largest product is small."""
+    return one_blas_thread() if n_multiplications < _SHARED else nullcontext()
 
 
 @lru_cache(maxsize=1)

@@ -10,6 +10,16 @@ from sparseprob.dictionary import (
     MixtureOfPoissons,
     TernarySparseCoding,
 )
+from sparseprob.recovery import (
+    CoSaMP,
+    HardThresholdingPursuit,
+    IterativeHardThresholding,
+    OrthogonalMatchingPursuit,
+    SparseBayesianLearning,
+    SubspacePursuit,
+    WeightedOMP,
+    WeightedOMPCV,
+)
 
 INSTANCES = [
     BinarySparseCoding(3, max_iter=5, tol=0, random_state=0),
@@ -20,6 +30,14 @@ INSTANCES = [
     MaximalCausesAnalysis(3, max_iter=5, tol=0, random_state=0),
     MaximumMagnitudeCausesAnalysis(3, max_iter=5, tol=0, random_state=0),
     ZCAWhitening(),
+    CoSaMP(),
+    HardThresholdingPursuit(),
+    IterativeHardThresholding(),
+    OrthogonalMatchingPursuit(),
+    SparseBayesianLearning(),
+    SubspacePursuit(),
+    WeightedOMP(),
+    WeightedOMPCV(cv=3),
 ]
 
 # Those whose iterations are announced to callbacks.

@@ -37,7 +37,7 @@ class KroneckerOMP(KroneckerRegressor):
     coef_ : array of shape (N_1, ..., N_K) or (N_1, ..., N_K, n_snapshots)
     supports_ : list of int arrays
         Entries of each factor, in the order they were chosen.
-    residual_norms_ : array of shape (n_iter_ + 1,)
+    residual_norms_ : array of shape (n_iterations + 1,)
         Length of the residual, over that of y, at the start and after each step.
     n_iter_ : int
     stop_reason_ : str

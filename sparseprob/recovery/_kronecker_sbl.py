@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .. import mpi
 from .._arrays import compute_namespace, like, to_compute, to_numpy
+from .._threads import blas_threads_for
 from ..linear_operators import grid
 from ._kronecker_em import EMOptions, KroneckerEM, measure
 from ._kronecker_problem import KroneckerRegressor
@@ -73,7 +74,7 @@ class KroneckerSBL(KroneckerRegressor):
         Entries of each factor that are left.
     noise_var_ : float
         Variance of the noise.
-    log_evidence_ : array of shape (n_iter_ + 1,)
+    log_evidence_ : array of shape (n_iterations + 1,)
         Log evidence of y, in nats, at the start and after every iteration.
     n_iter_ : int
         Number of iterations.
@@ -177,12 +178,13 @@ class KroneckerSBL(KroneckerRegressor):
             return self._nothing_to_explain(problem)
         self._problem = problem
         self._em = KroneckerEM(problem, units, n_snapshots, options, self.init)
-        for n_iter in self._iterations(
-            X, y, max_iter=self.max_iter, until=lambda: self._em.converged
-        ):
-            self._em.step()
-            if self.verbose and mpi.rank() == 0:
-                self._log(n_iter + 1)
+        with blas_threads_for(_largest_product(problem.factors)):
+            for n_iter in self._iterations(
+                X, y, max_iter=self.max_iter, until=lambda: self._em.converged
+            ):
+                self._em.step()
+                if self.verbose and mpi.rank() == 0:
+                    self._log(n_iter + 1)
         for name, value in self._fitted_attributes().items():
             setattr(self, name, value)
         if self.stop_reason_ == "max_iter" and self.tol > 0:
@@ -253,7 +255,7 @@ class KroneckerSBL(KroneckerRegressor):
 
         Returns
         -------
-        array of shape (n_samples, *coef_.shape)
+        array of shape (n_samples,) plus the shape of ``coef_``
             In the library of ``coef_``.
         """
         check_is_fitted(self)
@@ -335,3 +337,9 @@ def _for_each_factor(name, value, n_factors):
     if not all(isinstance(v, Real) and 0 <= float(v) < 1 for v in values):
         raise ValueError(f"{name} must be numbers in [0, 1), got {value!r}.")
     return values
+
+
+def _largest_product(factors):
+    """Return the multiplications of a factor with the tensor of the unknowns."""
+    shapes = [factor.shape for factor in factors]
+    return math.prod(n for _, n in shapes) * max(m for m, _ in shapes)

@@ -6,7 +6,6 @@ corrected seminormal equations); operators are solved by conjugate gradients (CG
 Only the small matrices and the correlations are sums over rows, so the rows may be distributed.
 """
 
-from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +15,6 @@ from .._threads import n_threads_allowed, one_blas_thread, thread_pool
 from ..mpi import n_ranks, row_sum
 
 _BLOCK, _BLOCK_ON_GPU = 2**20, 2**27  # entries of the columns that are gathered at once
-_SHARED = 2**24  # multiply-adds of a product that BLAS shares out to threads
 _FEW = 64  # a product with one column in so many, or fewer, is done by gathering
 
 
@@ -110,12 +108,6 @@ def _for_each(work, columns, support):
         in_turn = n_threads == 1 or n_ranks() > 1
         each = map if in_turn else thread_pool(n_threads).map
         list(each(work, parts))
-
-
-def blas_threads(columns, n_targets):
-    """Keep BLAS to one thread in a ``with`` block if products with A are too small to share."""
-    small = columns.shape[0] * columns.shape[1] * n_targets < _SHARED
-    return one_blas_thread() if small else nullcontext()
 
 
 def _taken(columns, support):

@@ -181,7 +181,7 @@ class UnitColumns:
         squares = self.xp.empty(self.shape[1], dtype=np.float64)
         for block in self._blocks():
             part = self._columns(block)
-            squares[block] = (self.xp.abs(part) ** 2).sum(axis=0, dtype=np.float64)
+            squares[block] = _squared_columns(self.xp, part)
         return squares
 
     def _sparse_squares(self):
@@ -194,3 +194,9 @@ class UnitColumns:
         if self._offset is not None:
             squares += (A.shape[0] - counts) * np.abs(self._offset.astype(np.complex128)) ** 2
         return squares
+
+
+def _squared_columns(xp, A):
+    if A.dtype == np.float64:  # without a temporary of the size of A
+        return xp.einsum("ij,ij->j", A, A)
+    return (xp.abs(A) ** 2).sum(axis=0, dtype=np.float64)

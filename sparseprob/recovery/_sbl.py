@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .. import mpi
 from .._arrays import compute_namespace, like, to_compute, to_numpy
+from .._threads import blas_threads_for
 from ._base import SparseRegressor, _answer
 from ._measurements import UnitColumns
 from ._sbl_fast import SequentialSearch
@@ -191,11 +192,12 @@ class SparseBayesianLearning(SparseRegressor):
 
         self.n_iter_: int = 0
         self.log_evidence_: list[float] = []
-        for n_iter in self._iterations(X, y, max_iter=self.max_iter, until=settled):
-            for search in searches:
-                search.step()
-            values = [search.log_evidence[-1] for search in searches if search.log_evidence]
-            self.n_iter_, self.log_evidence_ = n_iter + 1, [*self.log_evidence_, sum(values)]
+        with blas_threads_for(_largest_product(problem.columns, self.update)):
+            for n_iter in self._iterations(X, y, max_iter=self.max_iter, until=settled):
+                for search in searches:
+                    search.step()
+                values = [search.log_evidence[-1] for search in searches if search.log_evidence]
+                self.n_iter_, self.log_evidence_ = n_iter + 1, [*self.log_evidence_, sum(values)]
         self._set_fitted()
         del self._fitting
         if not self.converged_ and self.tol > 0:
@@ -371,3 +373,9 @@ def _check_same_columns(columns):
             "SparseBayesianLearning splits snapshots over ranks, not rows: pass the whole X on "
             f"every rank and each rank's own columns of y. The X have shapes {shapes}."
         )
+
+
+def _largest_product(columns, update):
+    """Return the multiplications of a product with the matrix, or of two with each other."""
+    n_rows, n_columns = columns.shape
+    return n_rows * n_columns * (1 if update == "fast" else min(n_rows, n_columns))

@@ -12,9 +12,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval
 
 from .._arrays import like, to_numpy
+from .._threads import blas_threads_for
 from ._base import SparseRegressor, _answer
 from ._hard_threshold import largest_places
-from ._least_squares import blas_threads, gather, scatter
+from ._least_squares import gather, scatter
 
 STOPS = ("max_iter", "converged", "support", "cycle", "no_decrease", "tol", "zero_target")
 GOES_ON, CONVERGED, SAME_SUPPORT, CYCLE, NO_DECREASE, TOL, ZERO_TARGET = range(len(STOPS))
@@ -193,7 +194,7 @@ class ThresholdingRegressor(SparseRegressor):
         """
         problem = self._check_problem(X, y, fit_intercept=self.fit_intercept)
         columns, n_targets = problem.columns, problem.Y.shape[1]
-        with blas_threads(columns, n_targets):
+        with blas_threads_for(columns.shape[0] * columns.shape[1] * n_targets):
             method = self._method(columns, self._count(columns))
             self._problem, self._run = problem, Run(problem, method, self.tol)
             self._iterate(X, y)
