@@ -21,6 +21,7 @@ _SUBPACKAGES = (
     "plotting",
     "polynomials",
     "recovery",
+    "sketch",
 )
 _LAZY = {"move_estimator_to": "_base"}
 

@@ -20,6 +20,7 @@ from sparseprob.recovery import (
     WeightedOMP,
     WeightedOMPCV,
 )
+from sparseprob.sketch import SketchedRidge
 
 INSTANCES = [
     BinarySparseCoding(3, max_iter=5, tol=0, random_state=0),
@@ -38,6 +39,7 @@ INSTANCES = [
     SubspacePursuit(),
     WeightedOMP(),
     WeightedOMPCV(cv=3),
+    SketchedRidge(),
 ]
 
 # Those whose iterations are announced to callbacks.

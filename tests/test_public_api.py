@@ -36,9 +36,12 @@ def test_all_names_exist_and_are_listed():
         sparseprob.nothing  # noqa: B018
 
 
-@pytest.mark.parametrize("module", ["sparseprob", "sparseprob.dictionary", "sparseprob.datasets"])
+@pytest.mark.parametrize(
+    "module",
+    ["", ".channel", ".datasets", ".dictionary", ".polynomials", ".recovery", ".sketch"],
+)
 def test_import_loads_nothing_heavy(module):
-    program = f"import sys, {module}; print([m for m in {HEAVY!r} if m in sys.modules])"
+    program = f"import sys, sparseprob{module}; print([m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )

@@ -246,8 +246,8 @@ def _without_gram(columns, Y, rule, prices, limits, steps):
     low = np.flatnonzero(steps.stop == LOW_RESIDUAL)
     n_steps, with_path = steps.support.shape[1], steps.largest.shape[1] > 0
     if len(low):
-        start = None if with_path else (steps.support[low], steps.count[low])
-        again = _residual_form(columns, Y[:, low], rule, prices, limits, n_steps, with_path, start)
+        taken = None if with_path else (steps.support[low], steps.count[low])
+        again = _residual_form(columns, Y[:, low], rule, prices, limits, n_steps, with_path, taken)
         again.dropped[:] = np.maximum(again.dropped, steps.dropped[low])
         for whole, part in zip(steps, again, strict=True):
             whole[low] = part
