@@ -19,7 +19,7 @@ from _report import print_table, row, write_json
 from instances import INSTANCES
 from sklearn.base import clone, is_regressor
 
-from sparseprob import dictionary, recovery
+from sparseprob import dictionary, recovery, sketch
 from sparseprob._kernels import kernels
 from sparseprob.callbacks import Checkpoint
 from sparseprob.datasets import make_bars, on_gpu
@@ -68,11 +68,16 @@ def check_estimators():
             yield from _check_seam(estimator, name, X)
 
 
+def recovers(estimator):
+    """Whether it is one of the regressors with sparse coefficients."""
+    return ".recovery." in type(estimator).__module__
+
+
 def check_recovery():
     """Recover sparse vectors on both devices, real and complex, from matrices and factors."""
     for dtype, tolerance in RECOVERY.items():
         A, Y = measurements(dtype)
-        for estimator in filter(is_regressor, INSTANCES):
+        for estimator in filter(recovers, INSTANCES):
             host, device = (
                 clone(estimator).fit(A, Y),
                 clone(estimator).fit(*map(cupy.asarray, (A, Y))),
@@ -90,6 +95,20 @@ def check_recovery():
             device = clone(estimator).fit([*map(cupy.asarray, factors)], cupy.asarray(Y))
             name = f"{type(estimator).__name__} {np.dtype(dtype).name}"
             yield row(f"{name}: GPU = CPU", difference(device.coef_, host.coef_), tolerance)
+
+
+def check_sketches():
+    """Estimate a product from sketches made on both devices."""
+    rng = np.random.default_rng(0)
+    A, B = rng.normal(size=(2, 2000, 30)) * rng.pareto(1.5, size=(2000, 1))
+    for sketcher in (
+        sketch.PrioritySketcher(200), sketch.ThresholdSketcher(200), sketch.CountSketcher(200),
+        sketch.GaussianSketcher(200), sketch.SignSketcher(200),
+    ):  # fmt: skip
+        host = sketcher.sketch(A).product(sketcher.sketch(B))
+        device = sketcher.sketch(cupy.asarray(A)).product(sketcher.sketch(cupy.asarray(B)))
+        assert isinstance(device, cupy.ndarray), "the product left the GPU"
+        yield row(f"{type(sketcher).__name__}: GPU = CPU", difference(device, host), FLOAT64)
 
 
 def normal(rng, shape, dtype):

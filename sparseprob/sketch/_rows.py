@@ -71,8 +71,10 @@ class Rows:
         rows = self.A[cupy.asarray(positions)].astype(self.dtype)
         rows = csr_matrix(rows)
         rows.sum_duplicates()
-        rows.eliminate_zeros()
-        return rows
+        kept = rows.data != 0  # eliminate_zeros of CuPy drops negative entries too
+        ends = cupy.concatenate([cupy.zeros(1, dtype=np.int64), cupy.cumsum(kept)])
+        ends = ends[rows.indptr].astype(rows.indptr.dtype)
+        return csr_matrix((rows.data[kept], rows.indices[kept], ends), shape=rows.shape)
 
 
 def with_index_type(rows):
