@@ -21,6 +21,7 @@ _SUBPACKAGES = (
     "plotting",
     "polynomials",
     "recovery",
+    "rpca",
     "sketch",
 )
 _LAZY = {"move_estimator_to": "_base"}

@@ -38,7 +38,7 @@ def test_all_names_exist_and_are_listed():
 
 @pytest.mark.parametrize(
     "module",
-    ["", ".channel", ".datasets", ".dictionary", ".polynomials", ".recovery", ".sketch"],
+    ["", ".channel", ".datasets", ".dictionary", ".polynomials", ".recovery", ".rpca", ".sketch"],
 )
 def test_import_loads_nothing_heavy(module):
     program = f"import sys, sparseprob{module}; print([m for m in {HEAVY!r} if m in sys.modules])"
