@@ -92,9 +92,7 @@ def test_names_of_outputs_and_pandas(estimator):
 def test_single_precision_stays(estimator):
     X = rows(estimator, dtype=np.float32)
     model = fitted(clone(estimator), X)
-    arrays = {
-        k: v for k, v in vars(model).items() if k.endswith("_") and isinstance(v, np.ndarray)
-    }
+    arrays = {k: v for k, v in vars(model).items() if k.endswith("_") and isinstance(v, np.ndarray)}
     assert {v.dtype for v in arrays.values() if v.dtype.kind == "f"} == {np.dtype(np.float32)}
     assert output(model, X).dtype == np.float32
 

@@ -341,7 +341,6 @@ def test_sums_of_rows_are_refused(side):
         SketchedRidge(n_samples=10).fit_sketches(*pair[:: 1 if side else -1])
 
 
-
 @pytest.mark.parametrize(
     ("X", "y", "message"),
     [
