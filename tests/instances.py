@@ -20,7 +20,7 @@ from sparseprob.recovery import (
     WeightedOMP,
     WeightedOMPCV,
 )
-from sparseprob.rpca import RobustPCA
+from sparseprob.rpca import OnlineRobustPCA, RobustPCA
 from sparseprob.sketch import SketchedRidge
 
 INSTANCES = [
@@ -32,6 +32,7 @@ INSTANCES = [
     MaximalCausesAnalysis(3, max_iter=5, tol=0, random_state=0),
     MaximumMagnitudeCausesAnalysis(3, max_iter=5, tol=0, random_state=0),
     ZCAWhitening(),
+    OnlineRobustPCA(2, max_iter=3, random_state=0),
     RobustPCA(solver="admm", tol=1e-4, max_iter=2000, random_state=0),
     CoSaMP(),
     HardThresholdingPursuit(),

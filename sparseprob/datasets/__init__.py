@@ -6,6 +6,7 @@ from ._matching import match_components
 from ._on_gpu import on_gpu
 from ._patches import extract_patches, load_photographs
 from ._rows import open_rows
+from ._video import make_surveillance_video
 from ._whitening import ZCAWhitening, zca_whiten
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "extract_patches",
     "load_photographs",
     "make_bars",
+    "make_surveillance_video",
     "match_components",
     "on_gpu",
     "open_rows",

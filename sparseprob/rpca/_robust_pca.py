@@ -92,11 +92,11 @@ class RobustPCA(SubspaceTransformer):
 
     Attributes
     ----------
-    components_ : array of shape (rank_, n_features)
+    components_ : array of shape (rank, n_features)
         Orthonormal rows that span the rows of L.
-    singular_values_ : array of shape (rank_,)
+    singular_values_ : array of shape (rank,)
         Singular values of L.
-    scores_ : array of shape (n_samples, rank_)
+    scores_ : array of shape (n_samples, rank)
         Coordinates of the rows of L; ``low_rank_`` is ``scores_ @ components_ + center_``.
     sparse_ : sparse or dense array of shape (n_samples, n_features)
         S; a CSR array if fewer than a quarter of its entries are not zero and X is of NumPy or
@@ -120,6 +120,11 @@ class RobustPCA(SubspaceTransformer):
         Number of iterations, of both runs if "ialm" ran twice.
     n_features_in_ : int
         Number of columns of X.
+
+    See Also
+    --------
+    OnlineRobustPCA : One pass over rows that never end.
+    BackgroundSubtractor : Moving objects in video.
 
     Notes
     -----

@@ -25,7 +25,7 @@ class LinearSketch(MatrixSketch):
 
     Attributes
     ----------
-    table_ : array of shape (n_samples, n_features_)
+    table_ : array of shape (n_samples, n_features)
         The sums; on the GPU if the matrix was there.
     """
 

@@ -115,7 +115,7 @@ class MatrixSketch(ABC):
 
         Returns
         -------
-        product : array of shape (n_features_, other.n_features_)
+        product : array of shape (n_features, n_features_of_other)
             Estimate of the transposed matrix times the other one; in the library of the matrix
             that this sketch was made of.
         std : float

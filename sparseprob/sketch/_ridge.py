@@ -53,7 +53,7 @@ class SketchedRidge(MultiOutputMixin, RegressorMixin, Estimator):
         Coefficients.
     intercept_ : float or array of shape (n_targets,)
         Zero unless `fit_intercept`.
-    coef_std_ : array like coef_
+    coef_std_ : array of the shape of ``coef_``
         Standard deviations of the coefficients around those of the whole join, estimated; how far
         these are from the truth is another question. NaN where they depend on single rows.
     left_out_r2_ : float or array of shape (n_targets,)

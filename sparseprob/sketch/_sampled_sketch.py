@@ -53,7 +53,7 @@ class SampledSketch(MatrixSketch):
 
     Attributes
     ----------
-    rows_ : CSR matrix of shape (n_sampled, n_features_)
+    rows_ : CSR matrix of shape (n_sampled, n_features)
         The rows; on the GPU if the matrix was there.
     hashes : uint64 ndarray of shape (n_sampled,)
         Hashes of their keys, increasing.
