@@ -13,6 +13,7 @@ import numpy as np
 
 from ._images import _pillow, write_image
 
+_GREY = ("1", "L", "LA", "I;16")  # modes of pictures
 _FRAMES_PER_SECOND = 25.0  # of what has no speed of its own
 
 
@@ -87,13 +88,13 @@ def _pictures(folder):
         for number, path in enumerate(paths):
             try:
                 with Image.open(path) as picture:
-                    grey = picture.mode in ("1", "L", "LA", "I;16")
-                    mode = mode or ("L" if grey else "RGB")
-                    yield np.asarray(picture.convert(mode))
+                    mode = mode or ("L" if picture.mode in _GREY else "RGB")
+                    frame = np.asarray(picture.convert(mode))
             except OSError as error:
                 raise ValueError(
                     f"Frame {number}, {str(path)!r}, is no readable picture ({error}); remove it."
                 ) from error
+            yield frame
 
     return read
 
