@@ -15,6 +15,7 @@ from sklearn.gaussian_process.kernels import (
 )
 
 from .._arrays import compute_namespace, like, to_compute
+from .._kernels import kernels
 
 MATERN_12, MATERN_32, MATERN_52, SQUARED_EXPONENTIAL, RATIONAL_QUADRATIC = range(5)
 _MATERN = {0.5: MATERN_12, 1.5: MATERN_32, 2.5: MATERN_52, np.inf: SQUARED_EXPONENTIAL}
@@ -30,6 +31,10 @@ class Terms(NamedTuple):
     variances: np.ndarray  # (T,)
     shapes: np.ndarray  # (T,) alpha of a rational quadratic
     scaled: np.ndarray  # (T, n, d) inputs over lengthscales
+
+    def kernels(self, topic):
+        """Return the module with the loops of a topic that takes these terms."""
+        return kernels(topic, self.scaled)
 
 
 class Covariance:
@@ -55,6 +60,8 @@ class Covariance:
         Makes the caller's kind of kernel from theta.
     """
 
+    has_information = True  # columns give the Fisher information
+
     def __init__(self, kinds, base, jacobian, theta, bounds, names, n_features, writer):
         self.kinds, self._base, self.jacobian = kinds, base, jacobian
         self.theta, self.bounds, self.names = theta, bounds, names
@@ -71,11 +78,15 @@ class Covariance:
 
     @classmethod
     def from_kernel(cls, kernel, n_features):
-        """Read a kernel object of scikit-learn or gpytorch."""
-        if type(kernel).__module__.startswith("gpytorch"):
-            from ._gpytorch import read_kernel
-
-            return read_kernel(kernel, n_features)
+        """Read a kernel object of scikit-learn, or of gpytorch if it is such a sum."""
+        if _is_torch_module(kernel):
+            covariance = read_covariance(kernel, n_features)
+            if isinstance(covariance, cls):
+                return covariance
+            raise TypeError(
+                f"The kernel {type(kernel).__name__} is not a sum of scaled Matern, RBF and RQ "
+                "kernels; use VecchiaGPRegressor, which learns any kernel of gpytorch."
+            )
         terms = _terms_of(kernel, n_features)
         ard = any(len(term.slots["lengthscale"]) > 1 for term in terms)
         width = (n_features if ard else 1) + 2
@@ -126,9 +137,15 @@ class Covariance:
         return float(self.variances.sum())
 
     def scale(self, X):
-        """Inputs over the lengthscales of the term with the largest variance (for neighbors)."""
-        xp = compute_namespace(X)
-        return X / xp.asarray(self.lengthscales[int(np.argmax(self.variances))])
+        """Inputs for neighbors, over the lengthscales of all terms as their variances weigh."""
+        return X / compute_namespace(X).asarray(self.proportions(X))
+
+    def proportions(self, X):
+        """Return what `scale` divides by; neighborhoods change where its ratios do."""
+        if len(self.kinds) == 1:
+            return self.lengthscales[0]
+        weights = self.variances / self.variances.sum()
+        return (weights @ self.lengthscales**-2) ** -0.5
 
     def terms(self, X):
         """Return what kernels receive; X (n, d) is NumPy or CuPy in double precision."""
@@ -153,6 +170,24 @@ class Covariance:
             r2 = sum((a[:, k, None] - b[None, :, k]) ** 2 for k in range(a.shape[1]))
             total += self.variances[t] * _correlation(xp, kind, self.shapes[t], r2)
         return total
+
+
+def read_covariance(kernel, n_features):
+    """Read a kernel object of scikit-learn, or any of gpytorch, as a covariance.
+
+    Returns
+    -------
+    covariance : Covariance or TorchCovariance
+    """
+    if not _is_torch_module(kernel):
+        return Covariance.from_kernel(kernel, n_features)
+    from ._gpytorch import read_kernel
+
+    return read_kernel(kernel, n_features)
+
+
+def _is_torch_module(kernel):
+    return any(base.__module__.startswith("torch.nn.") for base in type(kernel).__mro__)
 
 
 def default_kernel(X, variance=1.0):
