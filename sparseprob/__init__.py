@@ -15,6 +15,7 @@ _SUBPACKAGES = (
     "channel",
     "datasets",
     "dictionary",
+    "gp",
     "linear_operators",
     "metrics",
     "mpi",

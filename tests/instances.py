@@ -10,6 +10,7 @@ from sparseprob.dictionary import (
     MixtureOfPoissons,
     TernarySparseCoding,
 )
+from sparseprob.gp import SWSGPClassifier, SWSGPRegressor, VecchiaGPRegressor
 from sparseprob.recovery import (
     CoSaMP,
     HardThresholdingPursuit,
@@ -43,6 +44,9 @@ INSTANCES = [
     WeightedOMP(),
     WeightedOMPCV(cv=3),
     SketchedRidge(),
+    SWSGPClassifier(n_inducing=10, n_neighbors=5, max_iter=60, random_state=0),
+    VecchiaGPRegressor(n_neighbors=5),
+    SWSGPRegressor(n_inducing=10, n_neighbors=5, max_iter=60, random_state=0),
 ]
 
 # Those whose iterations are announced to callbacks.

@@ -141,3 +141,15 @@ def center_and_scale(y, normalize):
         return 0.0, 1.0
     scale = float(y.std())
     return float(y.mean()), scale if scale > 0 else 1.0
+
+
+def check_gpu_memory(n_bytes, advice):
+    """Refuse work on a GPU that takes more bytes than are free; advice says what to lower."""
+    import cupy
+
+    free = cupy.cuda.runtime.memGetInfo()[0] + cupy.get_default_memory_pool().free_bytes()
+    if n_bytes > free:
+        raise MemoryError(
+            f"This takes about {n_bytes / 1e9:.1f} GB of GPU memory, but {free / 1e9:.1f} GB are "
+            f"free; {advice}."
+        )
