@@ -17,7 +17,7 @@ sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests")]
 
 from _report import print_table, row, write_json
 from instances import INSTANCES
-from sklearn.base import clone, is_regressor
+from sklearn.base import clone, is_classifier, is_regressor
 
 from sparseprob import dictionary, recovery, sketch
 from sparseprob._kernels import kernels
@@ -26,6 +26,7 @@ from sparseprob.datasets import make_bars, on_gpu
 from sparseprob.dictionary._states import build_state_table
 
 FLOAT64, FLOAT32 = 1e-10, 2e-3  # a fit of a few iterations in single precision
+PROCESS = 1e-6  # covariances are close to singular, and fits go through many of them
 KERNEL = {np.float64: 1e-11, np.float32: 1e-4}
 RECOVERY = {  # the same columns are chosen; coefficients differ by rounding
     np.float64: 1e-8, np.complex128: 1e-8, np.float32: 2e-3, np.complex64: 2e-3,
@@ -55,6 +56,8 @@ def check_estimators():
     """Fit every estimator that follows X on both devices; compare what it learned and returns."""
     for estimator in (*INSTANCES, *VARIANTS):
         if not estimator.__sklearn_tags__().array_api_support or is_regressor(estimator):
+            continue
+        if is_gaussian_process(estimator):
             continue
         X, name = rows_for(estimator), type(estimator).__name__
         if estimator in VARIANTS:
@@ -95,6 +98,42 @@ def check_recovery():
             device = clone(estimator).fit([*map(cupy.asarray, factors)], cupy.asarray(Y))
             name = f"{type(estimator).__name__} {np.dtype(dtype).name}"
             yield row(f"{name}: GPU = CPU", difference(device.coef_, host.coef_), tolerance)
+
+
+def is_gaussian_process(estimator):
+    """Whether it is one of the Gaussian processes."""
+    return ".gp." in type(estimator).__module__
+
+
+def check_gaussian_processes():
+    """Fit every Gaussian process on both devices; compare what it learned and what it predicts."""
+    rng = np.random.default_rng(0)
+    X, queries = rng.random((400, 2)), rng.random((50, 2))
+    f = np.sin(6 * X).sum(axis=1)
+    for estimator in filter(is_gaussian_process, INSTANCES):
+        if is_classifier(estimator):
+            y = (f + 0.3 * rng.normal(size=len(f)) > 0.8).astype(int)
+        elif "Poisson" in type(estimator).__name__:
+            y = rng.poisson(np.exp(f)).astype(float)
+        else:
+            y = f + 0.1 * rng.normal(size=len(f))
+        host = clone(estimator).fit(X, y)
+        device = clone(estimator).fit(cupy.asarray(X), cupy.asarray(y))
+        worst = max(_differences_of_processes(host, device, queries))
+        yield row(f"{type(estimator).__name__} float64: GPU = CPU", worst, PROCESS)
+
+
+def _differences_of_processes(host, device, X):
+    yield difference(device.kernel_.theta, host.kernel_.theta)
+    for name in ("noise_variance_", "log_marginal_likelihood_value_", "elbo_", "mean_"):
+        if hasattr(host, name):
+            yield difference(getattr(device, name), getattr(host, name))
+    A, options = cupy.asarray(X), {} if is_classifier(host) else {"return_std": True}
+    name = "predict_proba" if is_classifier(host) else "predict"
+    found, expected = (getattr(m, name)(Z, **options) for m, Z in ((device, A), (host, X)))
+    for ours, theirs in zip(found, expected, strict=True):
+        assert isinstance(ours, cupy.ndarray), f"{name} left the GPU"
+        yield difference(ours, theirs)
 
 
 def check_sketches():
@@ -268,7 +307,10 @@ def _selected(arrays, table):
     return B, weight, shift, table.n_candidates
 
 
-PARTS = {"recovery": check_recovery, "sketches": check_sketches, "estimators": check_estimators}
+PARTS = {
+    "recovery": check_recovery, "sketches": check_sketches, "estimators": check_estimators,
+    "gp": check_gaussian_processes,
+}  # fmt: skip
 
 
 def main():
