@@ -207,6 +207,7 @@ def test_the_search_on_a_gpu_is_that_on_the_host(X):
         (lambda X: maximin_order(X, method="fast"), "'exact' or 'approximate'"),
         (lambda X: maximin_order(X, metric="correlation"), "needs a kernel"),
         (lambda X: nearest_predecessors(X, 0), "at least 1, got 0"),
+        (lambda X: nearest_predecessors(X, 2.5), "whole number"),
         (lambda X: nearest_predecessors(X[0], 1), "2-dimensional"),
         (lambda X: nearest_predecessors(np.where(X > 0.9, np.nan, X), 1), "NaN or infinity"),
         (lambda X: ball_sparsity(X, np.ones(50), 0.5), "rho must be at least 1, got 0.5"),

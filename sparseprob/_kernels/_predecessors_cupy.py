@@ -1,6 +1,7 @@
 """Nearest points among the first ones of a sequence, on a GPU: one thread for each query.
 
-Twin of ``_predecessors_numba``. The nearest points so far are a max-heap in local memory.
+On the host a k-d tree is searched, see ``_tree_search_numba``. The nearest points so far are a
+max-heap in local memory.
 """
 
 from functools import lru_cache
@@ -116,7 +117,23 @@ extern "C" __global__ void nearest_before(
 
 
 def nearest_before(queries, numbers, limits, m, grid, starts_out, out):
-    """Write the m nearest of the points before each query; see the twin on the CPU."""
+    """Write the m nearest of the points before each query, ascending by number.
+
+    Parameters
+    ----------
+    queries : array of shape (q, d)
+        Best in the order of their cells.
+    numbers : int64 array of shape (q,)
+        Which entries of limits and starts_out belong to each.
+    limits : int64 array of shape (n,)
+        Only points with numbers below the limit count; if there are fewer than m, all are written.
+    m : int
+    grid : tuple
+        See `sparseprob.gp._grid`.
+    starts_out : int64 array of shape (n,)
+        Where in out each query's neighbors are written.
+    out : int32 array
+    """
     if not len(queries):
         return
     points, rows, cells, starts, low, shape, side = grid

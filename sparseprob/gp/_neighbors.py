@@ -1,5 +1,7 @@
 """Sparsity patterns: nearest earlier points, balls, nearest training points."""
 
+from numbers import Integral
+
 import numpy as np
 
 from .._arrays import compute_namespace, like, to_compute, to_numpy
@@ -7,6 +9,7 @@ from .._kernels import kernels
 from .._kernels._balls_numba import ball_columns
 from ._grid import build_grid, side_for
 from ._ordering import widest_axes
+from ._tree import build_tree, nearest_rows, search_nearest
 
 _FIRST_BLOCK = 512
 _ROUNDING = 1e-12
@@ -33,8 +36,9 @@ def nearest_predecessors(X, m):
 
     Notes
     -----
-    Points are searched on grids over blocks of twice as many points each. For d > 3 the grids
-    have the three widest features, so that the search slows down to brute force at d > 10.
+    On the host points are searched in one k-d tree, whose nodes know their earliest point. At
+    d > 10 or so the search slows down to brute force. On a GPU they are searched on grids of the
+    three widest features, over blocks of twice as many points each.
 
     References
     ----------
@@ -49,14 +53,18 @@ def nearest_predecessors(X, m):
     ([0, 1, 3, 5, 7], [0, 0, 1, 0, 2, 1, 3])
     """
     A = checked_points(X)
-    if m < 1:
-        raise ValueError(f"m must be at least 1, got {m}.")
+    if not isinstance(m, Integral) or m < 1:
+        raise ValueError(f"m must be a whole number, at least 1, got {m}.")
     xp, n = compute_namespace(A), len(A)
     m = min(int(m), max(n - 1, 1))
     own = xp.arange(n)
     indptr = xp.concatenate([xp.zeros(1, dtype=np.int64), xp.cumsum(xp.minimum(own, m) + 1)])
     indices = xp.empty(int(indptr[-1]), dtype=np.int32)
     indices[indptr[1:] - 1] = own
+    if isinstance(A, np.ndarray):
+        tree = build_tree(A)
+        search_nearest(tree, A[tree.numbers], tree.numbers, own, m, indptr[:-1], indices)
+        return indptr, indices
     axes, n_axes = widest_axes(to_numpy(A))
     A = xp.ascontiguousarray(A[:, xp.asarray(axes)])
     first, stop = 0, min(n, max(_FIRST_BLOCK, 4 * m))
@@ -83,6 +91,8 @@ def nearest_training(X_train, X_test, m):
     """
     A, Q = checked_points(X_train), checked_points(X_test)
     xp, m = compute_namespace(A), min(int(m), len(A))
+    if isinstance(A, np.ndarray):
+        return nearest_rows(A, Q, m)
     axes, n_axes = widest_axes(to_numpy(A))
     A, Q = (xp.ascontiguousarray(P[:, xp.asarray(axes)]) for P in (A, Q))
     side = side_for(A, n_axes, m * _PER_CELL[n_axes])

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 
 import numpy as np
-from scipy.spatial import cKDTree
 from sklearn.utils import check_random_state
 
 from .._arrays import compute_namespace, like, to_compute, to_numpy
-from .._kernels import _maximin_numba as kernel
+from .._kernels import _maximin_numba as by_grid
+from .._kernels import _maximin_tree_numba as by_tree
 from ._inverse_cholesky import as_covariance
+from ._tree import build_tree, nearest_rows
 
 
 def maximin_order(
@@ -47,9 +48,9 @@ def maximin_order(
 
     Notes
     -----
-    Exact, with the smallest row number among equals. For d <= 3 it takes :math:`O(n \log n)`
-    operations; beyond, only three features help to find neighbors, and at d > 10 the cost is
-    :math:`O(n^2)`. It runs on one core of the host, also for arrays on a GPU.
+    Exact, with the smallest row number among equals. It takes :math:`O(n \log n)` operations, on
+    grids for d <= 3 and in a k-d tree beyond; at d > 10 or so the cost is :math:`O(n^2)`. It runs
+    on one core of the host, also for arrays on a GPU.
 
     References
     ----------
@@ -131,21 +132,32 @@ def widest_axes(A):
 
 def _by_distance(A, start, n, method, rng):
     """Order the first n points from the start, then the others."""
+    order, lengths = np.empty(len(A), dtype=np.int64), np.full(len(A), np.inf)
+    rng = rng if method == "approximate" else None
+    take = _take_on_grid if rng or (np.ptp(A, axis=0) > 0).sum() <= 3 else _take_on_tree
+    take(A[:n], np.full(n, np.inf), start, rng, order[:n], lengths[:n])
+    if len(A) > n:
+        nearest, keys = A[nearest_rows(A[:n], A[n:], 1)[:, 0]], np.zeros(len(A) - n)
+        for k in range(A.shape[1]):  # summed as kernels sum
+            keys += (nearest[:, k] - A[n:, k]) ** 2
+        take(A[n:], keys, -1, rng, order[n:], lengths[n:])
+        order[n:] += n
+    return order, lengths
+
+
+def _take_on_tree(A, keys, start, rng, order, lengths):
+    tree = build_tree(A)
+    by_tree.take_farthest(tree, keys[tree.numbers], start, order, lengths)
+
+
+def _take_on_grid(A, keys, start, rng, order, lengths):
     axes, n_axes = widest_axes(A)
     A = np.ascontiguousarray(A[:, axes])
-    order, lengths = np.empty(len(A), dtype=np.int64), np.full(len(A), np.inf)
-    order[0] = start
-    keys = ((A[:n] - A[start]) ** 2).sum(axis=1)
-    keys[start] = -1.0
-    ranks = rng.permutation(n) if method == "approximate" else np.empty(0, dtype=np.int64)
-    kernel.order_octaves(A[:n], n_axes, keys, ranks, order, lengths, 1)
-    if len(A) > n:
-        last, nearest = A[n:], cKDTree(A[:n]).query(A[n:])[0]
-        ranks = rng.permutation(len(last)) if method == "approximate" else ranks
-        after = np.empty(len(last), dtype=np.int64)
-        kernel.order_octaves(last, n_axes, nearest**2, ranks, after, lengths[n:], 0)
-        order[n:] = n + after
-    return order, lengths
+    if start >= 0:
+        order[0], keys = start, ((A - A[start]) ** 2).sum(axis=1)
+        keys[start] = -1.0
+    ranks = np.empty(0, dtype=np.int64) if rng is None else rng.permutation(len(A))
+    by_grid.order_octaves(A, n_axes, keys, ranks, order, lengths, int(start >= 0))
 
 
 def _by_correlation(A, covariance, start, n):
