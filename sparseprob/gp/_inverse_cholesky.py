@@ -139,7 +139,7 @@ def factor_data(covariance, A, indptr, indices, nugget):
     A (n, d) and the pattern are NumPy or CuPy. Under `distributed` ranks share the columns.
     """
     n, xp = len(indptr) - 1, compute_namespace(A)
-    data, failed = xp.zeros(len(indices)), xp.zeros(n, dtype=np.int8)
+    data, failed = xp.empty(len(indices)), xp.zeros(n, dtype=np.int8)
     mine = mpi.row_slice(n)
     terms = covariance.terms(A)
     terms.kernels("inverse_cholesky").factor_columns(
@@ -204,6 +204,6 @@ def _checked(X, indptr, indices):
             f"rows of X, got {len(indptr)} entries."
         )
     own = indices[xp.maximum(indptr[1:] - 1, 0)]
-    if (indptr[1:] <= indptr[:-1]).any() or (own != xp.arange(n)).any() or (indices < 0).any():
+    if (indptr[1:] <= indptr[:-1]).any() or (own != xp.arange(n)).any() or int(indices.min()) < 0:
         raise ValueError("Every column of the pattern must hold earlier points and itself last.")
     return A, indptr, indices

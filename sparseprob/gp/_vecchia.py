@@ -45,7 +45,8 @@ class VecchiaGPRegressor(RegressorMixin, SparseGP):
             default="maximin"
         Order of the points. "given" is that of the rows.
     solver : {"fisher", "lbfgs"}, default="fisher"
-        Fisher scoring takes 5 to 15 iterations; L-BFGS more, of the same cost.
+        Fisher scoring takes 5 to 15 iterations; L-BFGS more, of the same cost. Kernels that are
+        computed in torch take L-BFGS.
     optimize_kernel : bool, default=True
         Whether kernel and noise are learned.
     max_iter : int, default=50
