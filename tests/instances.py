@@ -10,7 +10,14 @@ from sparseprob.dictionary import (
     MixtureOfPoissons,
     TernarySparseCoding,
 )
-from sparseprob.gp import SWSGPClassifier, SWSGPRegressor, VecchiaGPRegressor
+from sparseprob.gp import (
+    DKLGPClassifier,
+    DKLGPPoissonRegressor,
+    DKLGPRegressor,
+    SWSGPClassifier,
+    SWSGPRegressor,
+    VecchiaGPRegressor,
+)
 from sparseprob.recovery import (
     CoSaMP,
     HardThresholdingPursuit,
@@ -45,7 +52,10 @@ INSTANCES = [
     WeightedOMPCV(cv=3),
     SketchedRidge(),
     SWSGPClassifier(n_inducing=10, n_neighbors=5, max_iter=60, random_state=0),
-    VecchiaGPRegressor(n_neighbors=5),
+    VecchiaGPRegressor(n_neighbors=5, max_iter=10, tol=0),
+    DKLGPRegressor(n_neighbors=5, max_iter=10, tol=0),
+    DKLGPClassifier(n_neighbors=5, max_iter=4, tol=0),
+    DKLGPPoissonRegressor(n_neighbors=5, max_iter=4, tol=0, counts="any"),
     SWSGPRegressor(n_inducing=10, n_neighbors=5, max_iter=60, random_state=0),
 ]
 

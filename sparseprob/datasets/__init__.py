@@ -1,6 +1,7 @@
 """Data sets, patches and whitening, rows from files and rows streamed to a GPU."""
 
 from ._bars import make_bars
+from ._fields import make_spatial_field
 from ._images import ImagePatches
 from ._matching import match_components
 from ._on_gpu import on_gpu
@@ -15,6 +16,7 @@ __all__ = [
     "extract_patches",
     "load_photographs",
     "make_bars",
+    "make_spatial_field",
     "make_surveillance_video",
     "match_components",
     "on_gpu",

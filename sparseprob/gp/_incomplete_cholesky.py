@@ -21,8 +21,8 @@ def ichol0(A):
     pattern are dropped. For a precision matrix in maximin order that is the order in which little
     is lost [Schafer2021]_. With a full pattern it is the exact factor.
 
-    If a pivot is not positive, the diagonal of A is raised by a share of 1e-7, 1e-6, ... of it, with a
-    warning.
+    If a pivot is not positive, the diagonal of A is raised by a share of 1e-7, 1e-6, ... of it,
+    with a warning.
 
     Parameters
     ----------
@@ -134,6 +134,8 @@ def gram_on_pattern(indptr, indices, data, W, rows=None):
     edges[0], edges[-1] = 0, n
     places = np.full((n_chunks, n), -1, dtype=np.int32)
     out = np.empty(len(indices))
-    incomplete.gram_columns(indptr, indices, data, *rows, edges, places, out)
+    incomplete.gram_columns(
+        indptr, indices, data, rows.starts, rows.columns, rows.positions, edges, places, out
+    )
     out[indptr[1:] - 1] += W
     return out

@@ -8,10 +8,11 @@ sees exact slopes.
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import log, pi
+from typing import Any
 
 import numpy as np
 
-from .._arrays import compute_namespace, like, to_numpy
+from .._arrays import compute_namespace, is_array, like, to_numpy
 
 _LOG_2PI = log(2 * pi)
 _LEAST_CURVATURE = 1e-8
@@ -36,7 +37,8 @@ class Likelihood:
         """Return the same likelihood with other free parameters, given as logarithms."""
         values = np.exp(np.asarray(theta, dtype=np.float64)).tolist()
         values = map(self._unshifted, self.free, values)
-        return replace(self, **dict(zip(self.free, values, strict=True)))
+        changes = dict(zip(self.free, values, strict=True))
+        return replace(self, **changes)  # type: ignore[type-var]  # dataclasses, all of them
 
     def take(self, rows):
         """Return the likelihood of some of the rows."""
@@ -50,6 +52,14 @@ class Likelihood:
         """Likelihood whose mode is a good start for the mode of this one."""
         return self
 
+    def value_and_slope(self, y, f):
+        """Return log p(y | f) and its derivative by f."""
+        raise NotImplementedError
+
+    def curvature(self, y, f):
+        """Return minus the second derivative of log p(y | f)."""
+        raise NotImplementedError
+
     def log_density(self, y, f):
         """Return log p(y | f), shape (n,)."""
         return self.value_and_slope(y, f)[0]
@@ -58,6 +68,10 @@ class Likelihood:
         """Return d log p / df and minus the second derivative, at least 1e-8; both (n,)."""
         xp = compute_namespace(f)
         return self.value_and_slope(y, f)[1], xp.maximum(self.curvature(y, f), _LEAST_CURVATURE)
+
+    def majorizing_curvature(self, y, f):
+        """Return a positive W such that Newton steps with it do not overshoot a lot, (n,)."""
+        return self.derivatives(y, f)[1]
 
     def expected(self, y, mean, variance):
         """Return E log p(y | f) for f ~ N(mean, variance) and its derivatives by both; (n,) each.
@@ -186,6 +200,10 @@ class StudentT(Likelihood):
         r2 = (y - f) ** 2
         return (self.df + 1) * (self._spread - r2) / (self._spread + r2) ** 2
 
+    def majorizing_curvature(self, y, f):
+        """Return the weight of iterated least squares, whose steps never lower the posterior."""
+        return (self.df + 1) / (self._spread + (y - f) ** 2)
+
     def expected_parameter_gradient(self, y, mean, variance):
         """Return the derivatives of the sum of `expected` by `parameters`, (P,) on the host."""
         from scipy.special import digamma
@@ -277,11 +295,14 @@ class Bernoulli(Likelihood):
 class Poisson(Likelihood):
     """Counts y with mean exposure * exp(f); the exposure is a number or one for each row."""
 
-    exposure: float | np.ndarray = 1.0
+    exposure: Any = 1.0
 
     def take(self, rows):
         """Return the likelihood of some of the rows."""
-        return self if np.ndim(self.exposure) == 0 else replace(self, exposure=self.exposure[rows])
+        if np.ndim(self.exposure) == 0:
+            return self
+        exposure = like(self.exposure, rows) if is_array(rows) else self.exposure
+        return replace(self, exposure=exposure[rows])
 
     def on_host(self):
         """Return the likelihood with its arrays as NumPy."""
@@ -326,7 +347,7 @@ def log_integral(likelihood, y, mean, variance):
     xp = compute_namespace(mean)
     f = _mode(likelihood, y, mean, variance)
     width = 1 / xp.sqrt(likelihood.derivatives(y, f)[1] + 1 / variance)
-    nodes, weights = hermite_rule(40)
+    nodes, weights = hermite_rule(100)
     total = xp.full_like(mean, -np.inf)
     for z, weight in zip(nodes.tolist(), np.log(weights).tolist(), strict=True):
         at = f + width * z

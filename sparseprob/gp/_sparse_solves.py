@@ -120,13 +120,11 @@ class Solution(NamedTuple):
     x: np.ndarray
     n_iter: int
     converged: bool
+    indefinite: bool = False
 
 
 def conjugate_gradients(product, precondition, b, *, rtol=1e-6, max_iter=200):
-    """Solve A x = b for a positive definite A, preconditioned, from x = 0.
-
-    If A turns out to be indefinite, the answer is the x so far, or the preconditioned b if there is
-    none: in either case x . b > 0 (Steihaug, 1983).
+    """Solve A x = b for a positive definite A, preconditioned, from x = 0; tell if A is not.
 
     Parameters
     ----------
@@ -153,7 +151,7 @@ def conjugate_gradients(product, precondition, b, *, rtol=1e-6, max_iter=200):
         image = product(direction)
         curvature = direction @ image
         if not curvature > 0:
-            return Solution(x if n_iter else direction, n_iter, False)
+            return Solution(x, n_iter, False, indefinite=True)
         step = rho / curvature
         x += step * direction
         residual -= step * image
