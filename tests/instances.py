@@ -52,10 +52,10 @@ INSTANCES = [
     WeightedOMPCV(cv=3),
     SketchedRidge(),
     SWSGPClassifier(n_inducing=10, n_neighbors=5, max_iter=60, random_state=0),
-    VecchiaGPRegressor(n_neighbors=5, max_iter=10, tol=0),
-    DKLGPRegressor(n_neighbors=5, max_iter=10, tol=0),
-    DKLGPClassifier(n_neighbors=5, max_iter=4, tol=0),
-    DKLGPPoissonRegressor(n_neighbors=5, max_iter=4, tol=0, counts="any"),
+    VecchiaGPRegressor(n_neighbors=5, max_iter=10, tol=0, random_state=0),
+    DKLGPRegressor(n_neighbors=5, max_iter=10, tol=0, random_state=0),
+    DKLGPClassifier(n_neighbors=5, max_iter=4, tol=0, random_state=0),
+    DKLGPPoissonRegressor(n_neighbors=5, max_iter=4, tol=0, random_state=0, counts="any"),
     SWSGPRegressor(n_inducing=10, n_neighbors=5, max_iter=60, random_state=0),
 ]
 

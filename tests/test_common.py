@@ -41,7 +41,8 @@ def targets(estimator, X):
     y = (X[:, 0] - 2 * X[:, 3] + noise).astype(X.dtype)
     if is_classifier(estimator):
         return (y > 0).astype(int)
-    return np.round(np.abs(y)) if estimator.__sklearn_tags__().target_tags.positive_only else y
+    last = estimator[-1] if hasattr(estimator, "steps") else estimator
+    return np.round(np.abs(y)) if last.__sklearn_tags__().target_tags.positive_only else y
 
 
 def fitted(estimator, X):

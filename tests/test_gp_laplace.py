@@ -293,5 +293,6 @@ def test_other_array_libraries(xp, field):
     nu, V, _ = laplace_start(*arrays, Poisson(np.full(200, 3.0)))
     expected = laplace_start(*U, y, Poisson(np.full(200, 3.0)))
     assert type(nu) is type(arrays[2])
-    assert_allclose(to_numpy(nu), expected[0], rtol=1e-12)
-    assert_allclose(to_numpy(V), expected[1], rtol=1e-12)
+    # On a GPU the order of sums varies, and entries are differences of larger numbers.
+    assert_allclose(to_numpy(nu), expected[0], rtol=1e-9, atol=1e-12)
+    assert_allclose(to_numpy(V), expected[1], rtol=1e-9, atol=1e-12)

@@ -1,8 +1,10 @@
 """What the posteriors by double Kullback-Leibler minimization share (Cao et al., 2023)."""
 
 import warnings
+from contextlib import contextmanager
 from numbers import Integral, Real
 
+import numba
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
@@ -23,6 +25,7 @@ from ._variational import NoisySearch, ProfiledSearch
 
 _SOLVERS = {"lbfgs": ProfiledSearch, "adam": StochasticSearch, "response": NoisySearch}
 _FEW = 20000  # points up to which predictions see all ancestors
+_ONE_THREAD = 1000  # fewer points are not worth a second one
 _ORDERINGS = {"maximin", "maximin-approximate", "random", "coordinate", "given"}
 
 
@@ -61,29 +64,32 @@ class DKLGP(SparseGP):
         names = ("rho", "pattern", "variant", "ordering", "metric")
         options = {name: getattr(self, name) for name in names}
         sparsity = Sparsity(min(self.n_neighbors, len(A) - 1), seed=seed, **options)
-        self._search = _SOLVERS[solver](
-            Task(
-                A,
-                target,
-                likelihood,
-                Covariance.from_kernel(kernel, A.shape[1]),
-                sparsity,
-                self.ancestors,
-                float(self.nugget),
-                float(self.reorder_tol),
-            ),
-            learn=self.optimize_kernel,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            max_iter=self.max_iter,
+        task = Task(
+            A,
+            target,
+            likelihood,
+            Covariance.from_kernel(kernel, A.shape[1]),
+            sparsity,
+            self.ancestors,
+            float(self.nugget),
+            float(self.reorder_tol),
         )
-        self._iterate(X, y)
-        self._set_fitted()
+        with _threads_for(len(A)):
+            self._search = _SOLVERS[solver](
+                task,
+                learn=self.optimize_kernel,
+                batch_size=self.batch_size,
+                learning_rate=self.learning_rate,
+                max_iter=self.max_iter,
+            )
+            self._iterate(X, y)
+            self._set_fitted()
         self._warn_of_fit(self._search.at_bounds())
         del self._search, self._given, self._A
         return self
 
     def _iterate(self, X, y):
+        """Search, announcing iterations."""
         search = self._search
         self.n_iter_: int = 0
         self.elbo_history_: list[float] = []
@@ -134,7 +140,7 @@ class DKLGP(SparseGP):
         self.kernel_, self._covariance = task.covariance.kernel(), task.covariance
         self._set_likelihood(task.likelihood)
         self.order_, self.lengths_ = like(layout.order, X), self._like_given(layout.lengths, X)
-        nu = posterior.device_nu
+        nu = posterior.nu
         self._nu, self._sparsity = like(nu, X), task.sparsity
         xp = compute_namespace(nu)
         mean = xp.empty_like(nu)
@@ -142,7 +148,7 @@ class DKLGP(SparseGP):
         self.mean_ = self._like_given(self._y_mean + self._y_scale * mean, X)
         self.prior_factor_ = as_csc(U, patterns.prior.indices, patterns.prior.indptr)
         pattern = patterns.posterior
-        self.factor_ = as_csc(posterior.device_V, pattern.indices, pattern.indptr)
+        self.factor_ = as_csc(posterior.V, pattern.indices, pattern.indptr)
         empty = xp.zeros(0, dtype=np.int32)
         self._ancestors = patterns.ancestors if len(mean) > _FEW else Pattern(pattern.indptr, empty)
         self.ancestor_bias_ = layout.bias
@@ -156,8 +162,8 @@ class DKLGP(SparseGP):
     def _warn_of_fit(self, at_bounds):
         if at_bounds:
             warnings.warn(
-                f"The parameters {', '.join(at_bounds)} were driven to a bound; widen the bounds "
-                "or fix them.",
+                f"The parameters {', '.join(at_bounds)} ended at a bound; widen the bounds or fix "
+                "them.",
                 UserWarning,
                 stacklevel=4,
             )
@@ -233,3 +239,14 @@ class DKLGP(SparseGP):
             pattern,
             Pattern(near(self._ancestors[0], np.int64), near(self._ancestors[1], np.int32)),
         )
+
+
+@contextmanager
+def _threads_for(n):
+    """Keep Numba to one thread for few points: the others would take longer to wake up."""
+    before = numba.get_num_threads()
+    numba.set_num_threads(1 if n < _ONE_THREAD else before)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)

@@ -129,7 +129,7 @@ class DKLGPPoissonRegressor(RegressorMixin, DKLGP):
             The fitted estimator.
         """
         A, target = self._check_training(X, y)
-        xp, n_own = compute_namespace(A), len(y)
+        xp, n_own = compute_namespace(A), len(self._check_target(y))
         with mpi.errors_together():
             exposures = _check_exposure(exposure, n_own)
         exposures = like(gathered(np.broadcast_to(exposures, n_own)), A)

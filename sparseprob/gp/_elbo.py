@@ -49,10 +49,10 @@ class Bound:
     nugget : float
     """
 
-    def __init__(self, points, y, patterns, nugget):
+    def __init__(self, points, y, patterns: Patterns, nugget):
         self.points, self.y, self.patterns, self.nugget = points, y, patterns, float(nugget)
         self._kernels = kernels("elbo", points)
-        self._buffers = None
+        self._buffers, self._is_clear = None, False
 
     def with_ancestors(self, ancestors):
         """Return the same bound with other ancestors."""
@@ -93,9 +93,8 @@ class Bound:
         mine = columns[mpi.row_slice(len(columns))]
         U = xp.zeros(len(self.patterns.prior.indices))
         self._factor_some(covariance, mine, U)
-        if self._buffers is None:
-            self._cleared_buffers()
-        dV, dnu = self._buffers
+        dV, dnu = self._buffers if self._is_clear else self._cleared_buffers()
+        self._is_clear = True  # again, at the end
         value, theta, parameters = self._add_columns(
             mine, covariance, likelihood, U, nu, V, dV, dnu
         )
@@ -161,6 +160,7 @@ class Bound:
             self._buffers = xp.empty(shape), xp.empty((shape[0], n))
         for buffer in self._buffers:
             buffer[...] = 0.0
+        self._is_clear = False
         return self._buffers
 
     def _by_theta(self, covariance, dU, columns):
@@ -185,8 +185,16 @@ def entries_of(indptr, columns):
     xp = compute_namespace(indptr)
     counts = indptr[columns + 1] - indptr[columns]
     starts = xp.concatenate([xp.zeros(1, dtype=np.int64), xp.cumsum(counts)])
-    shifts = xp.repeat(indptr[columns] - starts[:-1], counts)
+    shifts = repeated(indptr[columns] - starts[:-1], starts)
     return xp.arange(int(starts[-1])) + shifts, starts
+
+
+def repeated(values, indptr):
+    """Return the value of every column once for each of its entries."""
+    xp = compute_namespace(values)
+    if xp is np:
+        return np.repeat(values, np.diff(indptr))
+    return values[xp.searchsorted(indptr, xp.arange(int(indptr[-1])), side="right") - 1]
 
 
 def n_buffers(A):

@@ -5,7 +5,8 @@ import warnings
 import numpy as np
 from scipy import sparse
 
-from .._kernels import _incomplete_cholesky_numba as incomplete
+from .._arrays import compute_namespace, to_numpy
+from .._kernels import kernels
 from .._threads import n_threads_allowed
 from ._sparse_solves import row_view
 
@@ -96,12 +97,13 @@ def incomplete_factor(indptr, indices, data):
     n_shifts : int
         0 if the factor exists; k if the k-th shift, 10^(k - 8) times the diagonal, made it exist.
     """
-    diagonal = indptr[1:] - 1
+    diagonal, xp = indptr[1:] - 1, compute_namespace(data)
+    factor_without_fill = kernels("incomplete_cholesky", data).factor_without_fill
     for n_shifts, shift in enumerate(_SHIFTS):
-        V = np.array(data, dtype=np.float64)
+        V = xp.array(data, dtype=np.float64)
         V[diagonal] *= 1 + shift
         floors = _LEAST_PIVOT * V[diagonal]
-        failed = incomplete.factor_without_fill(indptr, indices, V, floors, np.zeros(len(diagonal)))
+        failed = factor_without_fill(indptr, indices, V, floors, xp.zeros(len(diagonal)))
         if failed < 0:
             return V, n_shifts
     raise np.linalg.LinAlgError(
@@ -130,11 +132,11 @@ def gram_on_pattern(indptr, indices, data, W, rows=None):
     n = len(indptr) - 1
     rows = row_view(indptr, indices) if rows is None else rows
     n_chunks = max(1, min(4 * n_threads_allowed(), n))
-    edges = np.searchsorted(rows.starts, np.linspace(0, len(indices), n_chunks + 1))
+    edges = np.searchsorted(to_numpy(rows.starts), np.linspace(0, len(indices), n_chunks + 1))
     edges[0], edges[-1] = 0, n
     places = np.full((n_chunks, n), -1, dtype=np.int32)
-    out = np.empty(len(indices))
-    incomplete.gram_columns(
+    out = compute_namespace(data).empty(len(indices))
+    kernels("incomplete_cholesky", data).gram_columns(
         indptr, indices, data, rows.starts, rows.columns, rows.positions, edges, places, out
     )
     out[indptr[1:] - 1] += W

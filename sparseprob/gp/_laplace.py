@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._arrays import like, to_numpy
+from .._arrays import compute_namespace
 from ._incomplete_cholesky import gram_on_pattern, incomplete_factor
 from ._sparse_solves import Factor, conjugate_gradients
 
@@ -40,8 +40,7 @@ def laplace_start(
     start is the mode for Gaussian noise of the same scale there. V is renewed on the way only when
     conjugate gradients grow slow, and at the mode.
 
-    It runs on the host, for substitutions and the incomplete factor are sequential; arrays of a GPU
-    are copied there and the results back. Every rank of `distributed` finds the same.
+    Every rank of `distributed` finds the same; on a GPU the last digits of V vary from run to run.
 
     Parameters
     ----------
@@ -70,9 +69,7 @@ def laplace_start(
         U, and nu is the mean.
     info : LaplaceInfo
     """
-    factor = Factor(to_numpy(indptr), to_numpy(indices), to_numpy(U))
-    y = to_numpy(y).astype(np.float64)
-    search = _Search(factor, y, likelihood.on_host(), to_numpy(mean))
+    search = _Search(Factor(indptr, indices, U), y.astype(np.float64), likelihood, mean)
     for n_iter in range(1, max_iter + 1):
         length = search.step(first=n_iter == 1, rtol=rtol)
         converged = length <= tol * max(search.prior_sd, _rms(search.delta))
@@ -86,7 +83,7 @@ def laplace_start(
         bool(converged),
         search.objective,
     )
-    return like(search.latent(search.delta), U), like(search.V.data, U), info
+    return search.latent(search.delta), search.V.data, info
 
 
 class _Search:
@@ -96,10 +93,10 @@ class _Search:
         self.U = U
         self.V, self.W = self.U, None
         self.y, self.likelihood, self.mean = y, likelihood, mean
-        self.delta = np.zeros(len(y))
+        self.delta = compute_namespace(y).zeros(len(y))
         self.gram = gram_on_pattern(U.indptr, U.indices, U.data, 0.0, U.rows)
         self.n_cg = self.n_shifts = self.n_safe = self.last_cg = 0
-        self.prior_sd = 1 / abs(U.data[0])  # of the first point, which has no one before it
+        self.prior_sd = float(1 / abs(U.data[0]))  # of the first point, which has no one before it
         self.failed = self.stuck = False
         self.objective = self.log_posterior(self.delta)
 

@@ -8,7 +8,7 @@ from sklearn.utils import check_random_state
 
 from .._arrays import compute_namespace, like, to_numpy
 from .._kernels import _elbo_numba as elbo
-from ._elbo import Pattern, Patterns
+from ._elbo import Pattern, Patterns, repeated
 from ._neighbors import ball_sparsity, nearest_predecessors
 from ._ordering import maximin_order, order_points
 
@@ -80,7 +80,7 @@ def first_points(points, m):
     xp, n = compute_namespace(points), len(points)
     own = xp.arange(n)
     indptr = xp.concatenate([xp.zeros(1, dtype=np.int64), xp.cumsum(xp.minimum(own, m) + 1)])
-    indices = xp.arange(int(indptr[-1])) - xp.repeat(indptr[:-1], xp.diff(indptr))
+    indices = xp.arange(int(indptr[-1])) - repeated(indptr[:-1], indptr)
     indices[indptr[1:] - 1] = own
     return Pattern(indptr, indices.astype(np.int32))
 

@@ -8,7 +8,7 @@ factor of the sum on the pattern, its mean comes from Newton steps by conjugate 
 
 import numpy as np
 
-from .._arrays import like, to_numpy
+from .._arrays import compute_namespace, to_numpy
 from ._incomplete_cholesky import gram_on_pattern, incomplete_factor
 from ._laplace import laplace_start
 from ._sparse_solves import Factor, conjugate_gradients, posterior_variances, row_view
@@ -17,12 +17,13 @@ _LEAST_WEIGHT = 1e-8
 _MOST_STEPS = 30
 _CG_SHARE = 1e-3  # of the residual that a Newton step leaves
 _LAPLACE_TOL = 1e-3
+_LEAST_SHARE = 0.05  # of a change of the weights that is taken
 _MOST_HALVINGS = 20
 _PROBED = 200  # columns whose variances are compared with those of all ancestors
 
 
 class Posterior:
-    """Mean nu and factor V on the pattern of a bound; on the host but for the variances.
+    """Mean nu and factor V on the pattern of a bound.
 
     Parameters
     ----------
@@ -31,11 +32,11 @@ class Posterior:
 
     def __init__(self, bound):
         self.bound = bound
-        self._prior = tuple(map(to_numpy, bound.patterns.prior))
+        self._prior = tuple(bound.patterns.prior)
         self._rows = row_view(*self._prior)
-        self._last = to_numpy(bound.patterns.prior.indptr)[1:] - 1
+        self._last = bound.patterns.prior.indptr[1:] - 1
         self._is_diagonal = len(bound.patterns.posterior.indices) == len(bound.y)
-        self._y = to_numpy(bound.y)
+        self._y = bound.y
         self.nu = self.W = self.V = None
         self.n_shifts = 0
 
@@ -44,42 +45,34 @@ class Posterior:
 
         Ends when steps of the mean are shorter than tol, in prior standard deviations.
         """
-        U = Factor(*self._prior, to_numpy(U), self._rows)
+        U = Factor(*self._prior, U, self._rows)
         self._of_W = None
-        on_host = likelihood.on_host()
         if self.W is None:
             self._start(U, likelihood)
+        xp, share, before = compute_namespace(self._y), 1.0, None
         for _ in range(_MOST_STEPS):
             self._factorize(U)
-            variances = to_numpy(self.bound.marginals(self.device_V))
-            _, slope, by_variance = on_host.expected(self._y, self.nu, variances)
-            before, self.W = self.W, np.maximum(-2.0 * by_variance, _LEAST_WEIGHT)
-            length = self._newton_step(U, on_host, slope, variances)
-            if not (np.isfinite(length) and np.isfinite(self.W).all()):
+            variances = self.bound.marginals(self.V)
+            _, slope, by_variance = likelihood.expected(self._y, self.nu, variances)
+            length = self._newton_step(U, likelihood, slope, variances)
+            change = xp.maximum(-2.0 * by_variance, _LEAST_WEIGHT) - self.W
+            if not (np.isfinite(length) and bool(xp.isfinite(change).all())):
                 self.W = None
                 raise np.linalg.LinAlgError("The posterior could not be found for this kernel.")
-            change = np.abs(np.log(self.W / before)).mean()
-            if length <= tol / abs(U.data[0]) and change <= 10 * tol:
+            effect = variances * change
+            share, before = _share(share, before, effect), effect
+            self.W = self.W + share * change
+            if length <= tol / abs(float(U.data[0])) and float(xp.abs(effect).mean()) <= 10 * tol:
                 break
         self._factorize(U)
-
-    @property
-    def device_nu(self):
-        """The mean where the points are."""
-        return like(self.nu, self.bound.points)
-
-    @property
-    def device_V(self):
-        """The factor where the points are."""
-        return like(self.V, self.bound.points)
 
     def _start(self, U, likelihood):
         """Begin with the mode and the curvature there."""
         self.nu, _, info = laplace_start(
-            *self._prior, U.data, self._y, likelihood.on_host(), tol=_LAPLACE_TOL
+            *self._prior, U.data, self._y, likelihood, tol=_LAPLACE_TOL
         )
         self.n_shifts += info.n_shifts
-        self.W = likelihood.on_host().derivatives(self._y, self.nu)[1]
+        self.W = likelihood.derivatives(self._y, self.nu)[1]
 
     def _factorize(self, U):
         """Set V for the weights, and what conjugate gradients are preconditioned with."""
@@ -119,8 +112,18 @@ class Posterior:
         """Mean relative error of marginal variances for seeing the chosen ancestors only."""
         n = len(self._y)
         rows = np.sort(rng.permutation(n)[:_PROBED])
-        pattern = tuple(map(to_numpy, self.bound.patterns.posterior))
-        exact = posterior_variances(*pattern, self.V, rows)
-        return float(
-            np.mean(np.abs(to_numpy(self.bound.marginals(self.device_V))[rows] / exact - 1))
-        )
+        exact = to_numpy(posterior_variances(*self.bound.patterns.posterior, self.V, rows))
+        return float(np.mean(np.abs(to_numpy(self.bound.marginals(self.V))[rows] / exact - 1)))
+
+
+def _share(share, before, now):
+    """Share of the change of weights to take, from the changes proposed before and now.
+
+    If the map of the weights has slope s in the direction of the changes, a share r of them turns a
+    change into 1 - r + r s of it; the share 1 / (1 - s) would end at the fixed point.
+    """
+    if before is None or not float(before @ before) > 0:
+        return share
+    left = float(before @ now) / float(before @ before)
+    slope = 1.0 - (1.0 - left) / share
+    return float(np.clip(1.0 / max(1.0 - slope, 1e-3), _LEAST_SHARE, 1.0))

@@ -1,14 +1,16 @@
 """Solves with sparse triangular factors: substitutions, conjugate gradients, marginal variances.
 
 Factors are upper triangular, by columns (indptr, indices, data), the diagonal last in each column.
-All of it runs on the host: a substitution goes through the columns one after the other.
+On a GPU the columns of a substitution wait for each other, so that many run side by side.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from .._kernels import _triangular_numba as triangular
+from .._arrays import compute_namespace
+from .._kernels import kernels
+from .._kernels._triangular_numba import _LANES
 from .._threads import n_threads_allowed
 
 _SHARED = 2**20  # entries of a matrix whose products are shared out to threads
@@ -62,12 +64,13 @@ class Factor:
 
 def row_view(indptr, indices):
     """Return the pattern by rows."""
-    return RowView(*triangular.row_view(indptr, indices))
+    return RowView(*kernels("triangular", indices).row_view(indptr, indices))
 
 
 def solve(indptr, indices, data, x):
     """Return V^{-1} x for x of shape (n,) or (n, k)."""
-    x = np.array(x, dtype=np.float64, order="C")
+    x = compute_namespace(data).array(x, dtype=np.float64, order="C")
+    triangular = kernels("triangular", data)
     kernel = triangular.solve if x.ndim == 1 else triangular.solve_many
     kernel(indptr, indices, data, x)
     return x
@@ -75,17 +78,19 @@ def solve(indptr, indices, data, x):
 
 def solve_transposed(indptr, indices, data, x):
     """Return V^{-T} x for x of shape (n,) or (n, k)."""
-    x = np.array(x, dtype=np.float64, order="C")
+    x = compute_namespace(data).array(x, dtype=np.float64, order="C")
+    triangular = kernels("triangular", data)
     kernel = triangular.solve_transposed if x.ndim == 1 else triangular.solve_transposed_many
     kernel(indptr, indices, data, x)
     return x
 
 
 def _products(starts, indices, data, x):
-    out = np.empty(len(starts) - 1)
+    xp, triangular = compute_namespace(data), kernels("triangular", data)
+    out = xp.empty(len(starts) - 1)
     small = len(data) < _SHARED
     kernel = triangular.compressed_products if small else triangular.compressed_products_parallel
-    kernel(starts, indices, data, np.ascontiguousarray(x), out)
+    kernel(starts, indices, data, xp.ascontiguousarray(x), out)
     return out
 
 
@@ -106,11 +111,11 @@ def posterior_variances(indptr, indices, data, rows=None):
     -------
     variances : ndarray of shape (q,)
     """
-    n = len(indptr) - 1
-    rows = np.arange(n) if rows is None else np.asarray(rows, dtype=np.int64)
-    work = np.zeros((n_threads_allowed(), n, triangular._LANES))
-    out = np.empty(len(rows))
-    triangular.inverse_diagonal(indptr, indices, data, rows, work, out)
+    n, xp = len(indptr) - 1, compute_namespace(data)
+    rows = xp.arange(n) if rows is None else xp.asarray(rows, dtype=np.int64)
+    work = np.zeros((n_threads_allowed(), n, _LANES))
+    out = xp.empty(len(rows))
+    kernels("triangular", data).inverse_diagonal(indptr, indices, data, rows, work, out)
     return out
 
 

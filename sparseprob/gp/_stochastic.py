@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from .._arrays import compute_namespace, to_numpy
-from ._elbo import Gradient
+from ._elbo import Gradient, repeated
 from ._task import POSTERIOR_TOL, Layout
 
 _DECAY, _SQUARE_DECAY, _TINY = 0.9, 0.999, 1e-8
@@ -37,7 +37,7 @@ class StochasticSearch:
         task, self.layout = self.task, layout
         layout.update(task, POSTERIOR_TOL)
         posterior, bound = layout.posterior, layout.bound
-        self._nu, self._V = posterior.device_nu.copy(), posterior.device_V.copy()
+        self._nu, self._V = posterior.nu.copy(), posterior.V.copy()
         pattern = bound.patterns.posterior
         xp = compute_namespace(self._V)
         self._last = pattern.indptr[1:] - 1
@@ -46,7 +46,7 @@ class StochasticSearch:
         self._units = {
             "parameters": 1.0,
             "nu": xp.sqrt(bound.marginals(self._V)),
-            "V": xp.repeat(self._V[self._last], xp.diff(pattern.indptr)),
+            "V": repeated(self._V[self._last], pattern.indptr),
         }
         sizes = {"parameters": np.zeros(len(task.parameters())), "nu": self._nu, "V": self._V}
         self._moments = {name: [A * 0.0, A * 0.0] for name, A in sizes.items()}
@@ -107,7 +107,7 @@ class StochasticSearch:
     def finish(self):
         """Return task, layout, the prior's factor and the bound at the end of the search."""
         task, layout = self.task, self.layout.copy()
-        layout.posterior.nu, layout.posterior.V = to_numpy(self._nu), to_numpy(self._V)
+        layout.posterior.nu, layout.posterior.V = self._nu, self._V
         U, layout.n_jitter = layout.bound.factor(task.covariance)
         value, _ = layout.bound.value_and_gradient(
             task.covariance, layout.likelihood(task.likelihood), U, self._nu, self._V

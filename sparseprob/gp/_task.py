@@ -123,8 +123,8 @@ class Layout:
             task.covariance,
             self.likelihood(task.likelihood),
             U,
-            posterior.device_nu,
-            posterior.device_V,
+            posterior.nu,
+            posterior.V,
         )
         return value, gradient, U
 
