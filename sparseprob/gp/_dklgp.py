@@ -63,7 +63,7 @@ class DKLGP(SparseGP):
         seed = mpi.broadcast(int(check_random_state(self.random_state).randint(2**31 - 1)))
         names = ("rho", "pattern", "variant", "ordering", "metric")
         options = {name: getattr(self, name) for name in names}
-        sparsity = Sparsity(min(self.n_neighbors, len(A) - 1), seed=seed, **options)
+        sparsity = Sparsity(self.n_neighbors, seed=seed, **options)
         task = Task(
             A,
             target,

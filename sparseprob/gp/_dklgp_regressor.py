@@ -244,5 +244,7 @@ class DKLGPRegressor(RegressorMixin, DKLGP):
         order = xp.asarray(to_compute(self.order_))
         points = xp.ascontiguousarray(A[order], dtype=np.float64)
         target = like(to_compute(self.y_train_), A)[order].astype(np.float64)
-        pattern = nearest_predecessors(self._covariance.scale(points), self.n_neighbors)
-        return vecchia_loglik(self._covariance, points, target, *pattern, self.noise_variance_)
+        indptr, indices = nearest_predecessors(self._covariance.scale(points), self.n_neighbors)
+        return vecchia_loglik(
+            self._covariance, points, target, indptr, indices, self.noise_variance_
+        )

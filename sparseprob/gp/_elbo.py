@@ -1,6 +1,6 @@
 """Evidence lower bound of sparse posteriors and its gradient (Cao et al., 2023)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -52,7 +52,8 @@ class Bound:
     def __init__(self, points, y, patterns: Patterns, nugget):
         self.points, self.y, self.patterns, self.nugget = points, y, patterns, float(nugget)
         self._kernels = kernels("elbo", points)
-        self._buffers, self._is_clear = None, False
+        self._buffers: Any = None
+        self._is_clear = False
 
     def with_ancestors(self, ancestors):
         """Return the same bound with other ancestors."""
@@ -121,7 +122,7 @@ class Bound:
                 *terms, self.nugget, indptr, self.patterns.prior.indices[entries],
                 0, len(columns), data, failed,
             )  # fmt: skip
-            count_failed(failed)
+        count_failed(failed)
         U[entries] = data
 
     def _add_columns(self, columns, covariance, likelihood, U, nu, V, dV, dnu):

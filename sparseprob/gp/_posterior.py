@@ -6,6 +6,8 @@ the posterior is found as a fixed point in the weights: its factor V is the inco
 factor of the sum on the pattern, its mean comes from Newton steps by conjugate gradients.
 """
 
+from typing import Any
+
 import numpy as np
 
 from .._arrays import compute_namespace, to_numpy
@@ -32,20 +34,24 @@ class Posterior:
 
     def __init__(self, bound):
         self.bound = bound
-        self._prior = tuple(bound.patterns.prior)
-        self._rows = row_view(*self._prior)
-        self._last = bound.patterns.prior.indptr[1:] - 1
+        self._indptr, self._indices = bound.patterns.prior
+        self._rows = row_view(self._indptr, self._indices)
+        self._last = self._indptr[1:] - 1
         self._is_diagonal = len(bound.patterns.posterior.indices) == len(bound.y)
         self._y = bound.y
-        self.nu = self.W = self.V = None
+        self.nu: Any = None
+        self.W: Any = None
+        self.V: Any = None
+        self._of_W: Any = None
         self.n_shifts = 0
 
+    @np.errstate(over="ignore", invalid="ignore")  # what is not finite is noticed below
     def update(self, U, likelihood, tol):
         """Find the posterior for the prior's factor U, beginning with the one of before.
 
         Ends when steps of the mean are shorter than tol, in prior standard deviations.
         """
-        U = Factor(*self._prior, U, self._rows)
+        U = Factor(self._indptr, self._indices, U, self._rows)
         self._of_W = None
         if self.W is None:
             self._start(U, likelihood)
@@ -58,7 +64,10 @@ class Posterior:
             change = xp.maximum(-2.0 * by_variance, _LEAST_WEIGHT) - self.W
             if not (np.isfinite(length) and bool(xp.isfinite(change).all())):
                 self.W = None
-                raise np.linalg.LinAlgError("The posterior could not be found for this kernel.")
+                raise np.linalg.LinAlgError(
+                    "The posterior for the start values overflows; start from a kernel with less "
+                    "variance, or scale the targets."
+                )
             effect = variances * change
             share, before = _share(share, before, effect), effect
             self.W = self.W + share * change
@@ -69,7 +78,7 @@ class Posterior:
     def _start(self, U, likelihood):
         """Begin with the mode and the curvature there."""
         self.nu, _, info = laplace_start(
-            *self._prior, U.data, self._y, likelihood, tol=_LAPLACE_TOL
+            self._indptr, self._indices, U.data, self._y, likelihood, tol=_LAPLACE_TOL
         )
         self.n_shifts += info.n_shifts
         self.W = likelihood.derivatives(self._y, self.nu)[1]
@@ -78,10 +87,10 @@ class Posterior:
         """Set V for the weights, and what conjugate gradients are preconditioned with."""
         if self._of_W is not None and np.array_equal(self._of_W, self.W):
             return
-        Q = gram_on_pattern(*self._prior, U.data, self.W, self._rows)
-        data, n_shifts = incomplete_factor(*self._prior, Q)
+        Q = gram_on_pattern(self._indptr, self._indices, U.data, self.W, self._rows)
+        data, n_shifts = incomplete_factor(self._indptr, self._indices, Q)
         self.n_shifts += n_shifts
-        self._factor, self._of_W = Factor(*self._prior, data, self._rows), self.W
+        self._factor, self._of_W = Factor(self._indptr, self._indices, data, self._rows), self.W
         self.V = np.sqrt(Q[self._last]) if self._is_diagonal else data
 
     def _newton_step(self, U, likelihood, slope, variances):
@@ -95,9 +104,8 @@ class Posterior:
         ).x
 
         def objective(nu):
-            with np.errstate(over="ignore", invalid="ignore"):
-                fit = likelihood.expected(self._y, nu, variances)[0].sum()
-                return fit - 0.5 * (U.product_transposed(nu) ** 2).sum()
+            fit = likelihood.expected(self._y, nu, variances)[0].sum()
+            return fit - 0.5 * (U.product_transposed(nu) ** 2).sum()
 
         now, promised = objective(self.nu), gradient @ step
         noise = 1e-13 * max(1.0, abs(now))
@@ -112,7 +120,8 @@ class Posterior:
         """Mean relative error of marginal variances for seeing the chosen ancestors only."""
         n = len(self._y)
         rows = np.sort(rng.permutation(n)[:_PROBED])
-        exact = to_numpy(posterior_variances(*self.bound.patterns.posterior, self.V, rows))
+        indptr, indices = self.bound.patterns.posterior
+        exact = to_numpy(posterior_variances(indptr, indices, self.V, rows))
         return float(np.mean(np.abs(to_numpy(self.bound.marginals(self.V))[rows] / exact - 1)))
 
 
