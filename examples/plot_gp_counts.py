@@ -23,8 +23,8 @@ present = make_spatial_field(1800, kernel=kernel, likelihood="bernoulli", random
 side = np.linspace(0, 1, 80)
 grid = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
 
-rate = DKLGPPoissonRegressor(start, n_neighbors=15).fit(counted.data, counted.target)
-chance = DKLGPClassifier(start, n_neighbors=15).fit(present.data, present.target)
+rate = DKLGPPoissonRegressor(start, n_neighbors=10).fit(counted.data, counted.target)
+chance = DKLGPClassifier(start, n_neighbors=10).fit(present.data, present.target)
 print("rate:", rate.kernel_, "presence:", chance.kernel_)
 
 fig, axes = plt.subplots(2, 2, figsize=(8.4, 7.4), layout="constrained")

@@ -23,7 +23,7 @@ X, y = drawn.data[train], drawn.target[train]
 
 def fitted(n_inducing):
     """Train with so many inducing inputs, 16 of which a point sees."""
-    options = {"n_neighbors": 16, "max_iter": 30, "tol": 0, "random_state": 0}
+    options = {"n_neighbors": 16, "max_iter": 20, "tol": 0, "random_state": 0}
     return SWSGPRegressor(n_inducing=n_inducing, **options).fit(X, y)
 
 
