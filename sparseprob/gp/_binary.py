@@ -1,16 +1,16 @@
 """Labels of two classes, for classifiers with one latent function."""
 
 import numpy as np
-from sklearn.base import ClassifierMixin
 from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from .. import mpi
 from .._arrays import compute_namespace, is_array, like, to_compute, to_numpy
+from ._scores import ScoredClassifierMixin
 
 
-class BinaryClassifierMixin(ClassifierMixin):
+class BinaryClassifierMixin(ScoredClassifierMixin):
     """Turns labels into 0 and 1 and back; to be listed before `SparseGP`."""
 
     def __sklearn_tags__(self):

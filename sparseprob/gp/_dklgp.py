@@ -139,7 +139,10 @@ class DKLGP(SparseGP):
         X, posterior, patterns = self._given, layout.posterior, layout.bound.patterns
         self.kernel_, self._covariance = task.covariance.kernel(), task.covariance
         self._set_likelihood(task.likelihood)
-        self.order_, self.lengths_ = like(layout.order, X), self._like_given(layout.lengths, X)
+        self.order_, self.lengths_ = (
+            like(layout.order, X),
+            self._like_given(layout.lengths(task), X),
+        )
         nu = posterior.nu
         self._nu, self._sparsity = like(nu, X), task.sparsity
         xp = compute_namespace(nu)

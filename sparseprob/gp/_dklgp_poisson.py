@@ -1,7 +1,7 @@
 """Counts by double Kullback-Leibler minimization (Cao et al., 2023)."""
 
 import numpy as np
-from sklearn.base import RegressorMixin, _fit_context
+from sklearn.base import _fit_context
 from sklearn.callback import with_callbacks
 from sklearn.utils._param_validation import StrOptions
 
@@ -11,10 +11,11 @@ from ._base import gathered
 from ._dklgp import DKLGP
 from ._dklgp_docs import described
 from ._likelihoods import Poisson
+from ._scores import ScoredRegressorMixin
 
 
 @described(gaussian=False)
-class DKLGPPoissonRegressor(RegressorMixin, DKLGP):
+class DKLGPPoissonRegressor(ScoredRegressorMixin, DKLGP):
     r"""Gaussian-process regression of counts, for many points.
 
     Counts are Poisson with mean :math:`e \exp(f(x))` for an exposure e and a latent function f

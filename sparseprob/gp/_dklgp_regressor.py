@@ -3,7 +3,7 @@
 from numbers import Real
 
 import numpy as np
-from sklearn.base import RegressorMixin, _fit_context
+from sklearn.base import _fit_context
 from sklearn.callback import with_callbacks
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
@@ -16,12 +16,13 @@ from ._dklgp_prediction import JointLatent
 from ._inverse_cholesky import vecchia_loglik
 from ._likelihoods import Gaussian, StudentT
 from ._neighbors import nearest_predecessors
+from ._scores import ScoredRegressorMixin
 
 _START_DF = 5.0
 
 
 @described(gaussian=True)
-class DKLGPRegressor(RegressorMixin, DKLGP):
+class DKLGPRegressor(ScoredRegressorMixin, DKLGP):
     r"""Gaussian-process regression for many points, with Gaussian or heavy-tailed noise.
 
     The latent values at the training points have a Gaussian prior and a Gaussian posterior whose

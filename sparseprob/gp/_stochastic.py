@@ -108,6 +108,7 @@ class StochasticSearch:
         """Return task, layout, the prior's factor and the bound at the end of the search."""
         task, layout = self.task, self.layout.copy()
         layout.posterior.nu, layout.posterior.V = self._nu, self._V
+        layout.bias = self.layout.bias
         U, layout.n_jitter = layout.bound.factor(task.covariance)
         value, _ = layout.bound.value_and_gradient(
             task.covariance, layout.likelihood(task.likelihood), U, self._nu, self._V

@@ -1,7 +1,7 @@
 """Two classes, each point seeing few inducing inputs (Tran, Milios, Michiardi & Filippone)."""
 
 import numpy as np
-from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.base import _fit_context
 from sklearn.callback import with_callbacks
 from sklearn.utils import assert_all_finite
 from sklearn.utils._param_validation import StrOptions
@@ -11,12 +11,13 @@ from sklearn.utils.validation import column_or_1d
 from .. import mpi
 from .._arrays import compute_namespace, is_array, like, to_compute, to_numpy
 from ._likelihoods import Bernoulli
+from ._scores import ScoredClassifierMixin
 from ._swsgp import SWSGP
 
 _START_VALUE = 1.5  # of the latent function where all labels are of the second class
 
 
-class SWSGPClassifier(ClassifierMixin, SWSGP):
+class SWSGPClassifier(ScoredClassifierMixin, SWSGP):
     r"""Gaussian process classification with inducing inputs, of which a point sees the nearest.
 
     The probability of the second class is :math:`\sigma(f(x))`, where f has a Gaussian process as

@@ -3,17 +3,18 @@
 from numbers import Real
 
 import numpy as np
-from sklearn.base import RegressorMixin, _fit_context
+from sklearn.base import _fit_context
 from sklearn.callback import with_callbacks
 from sklearn.utils._param_validation import Interval
 
 from .._arrays import compute_namespace, to_compute
 from ._base import center_and_scale
 from ._likelihoods import Gaussian
+from ._scores import ScoredRegressorMixin
 from ._swsgp import SWSGP
 
 
-class SWSGPRegressor(RegressorMixin, SWSGP):
+class SWSGPRegressor(ScoredRegressorMixin, SWSGP):
     r"""Gaussian process regression with many inducing inputs, of which a point sees the nearest.
 
     Values u at M inducing inputs have a Gaussian posterior q(u). The value at a point x is

@@ -62,33 +62,29 @@ class Task:
 
 
 class Layout:
-    """Points in their order with a posterior on their patterns.
+    """Points in the order for a task's kernel, with a posterior on their patterns.
 
     Parameters
     ----------
     task : Task
-    order, lengths : array of shape (n,), default=None
-        None orders the points by the kernel of the task.
     n_points : int, default=None
         How many points, the first of the order, are used; None is all.
     """
 
-    def __init__(self, task, order=None, lengths=None, n_points=None):
+    def __init__(self, task, n_points=None):
         A, covariance = task.A, task.covariance
-        if order is None:
-            order, lengths = task.sparsity.order(covariance, A)
-        self.order, self.lengths, self._task = order, lengths, task
-        self._ordered_with = covariance.proportions(A)
-        self._rows, self._lengths = order[:n_points], lengths[:n_points]
+        self.order, self._all_lengths = task.sparsity.order(covariance, A)
+        self._task, self._ordered_with = task, covariance.proportions(A)
+        self._rows, self._lengths = self.order[:n_points], self._all_lengths[:n_points]
         points = compute_namespace(A).ascontiguousarray(A[self._rows])
         patterns = task.sparsity.patterns(covariance, points, self._lengths)
         self.posterior = Posterior(Bound(points, task.y[self._rows], patterns, task.nugget))
         self.bias, self.n_jitter = None, 0
 
     def copy(self):
-        """Return a layout whose posterior can go its own way."""
+        """Return a layout whose posterior can go its own way, and chooses ancestors again."""
         new = copy.copy(self)
-        new.posterior = copy.copy(self.posterior)
+        new.posterior, new.bias = copy.copy(self.posterior), None
         return new
 
     @property
@@ -99,6 +95,13 @@ class Layout:
     def likelihood(self, likelihood):
         """Return a likelihood with its rows in order."""
         return likelihood.take(self._rows)
+
+    def lengths(self, task):
+        """Return the distances of points to those before them, for the kernel of a task."""
+        if task.sparsity.metric == "correlation":
+            return self._all_lengths
+        ratios = self._ordered_with / task.covariance.proportions(task.A)
+        return self._all_lengths * float(np.exp(np.mean(np.log(ratios))))
 
     def is_out_of_order(self, task):
         """Whether the ratio of two lengthscales has changed much since points were ordered."""
@@ -130,9 +133,10 @@ class Layout:
 
     def _choose_ancestors(self):
         """Take more ancestors until marginal variances are right to a percent."""
-        task, bound = self._task, self.bound
+        task = self._task
+        pattern = self.bound.patterns.prior
+        bound = self.posterior.bound = self.bound.with_ancestors(pattern)
         if task.ancestors == "full":
-            pattern = bound.patterns.prior
             self.posterior.bound = bound.with_ancestors(all_ancestors(pattern))
         elif task.ancestors == "ball":
             self._see_balls(max(task.sparsity.rho, _BALL))

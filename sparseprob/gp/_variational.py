@@ -29,12 +29,9 @@ class ProfiledSearch:
     def __init__(self, task, *, learn=True, **_):
         self.task, self.converged, self._n_orderings = task, False, 1
         self._learn = learn and len(task.parameters()) > 0
-        self.layout = Layout(task)
-        self._order = self.layout.order, self.layout.lengths
         is_long = len(task.y) >= 4 * FIRST_POINTS and "maximin" in task.sparsity.ordering
         self._is_rough = self._learn and is_long
-        if self._is_rough:
-            self.layout = Layout(task, *self._order, FIRST_POINTS)
+        self.layout = Layout(task, FIRST_POINTS if self._is_rough else None)
         if self._learn:
             self._ascend()
 
@@ -52,13 +49,12 @@ class ProfiledSearch:
         self.converged = not (reorder or self._is_rough)
         if not self.converged:
             self._is_rough, self._n_orderings = False, self._n_orderings + reorder
-            self.layout = Layout(self.task, *(() if reorder else self._order))
-            self._order = self.layout.order, self.layout.lengths
+            self.layout = Layout(self.task)
             self._ascend()
 
     def finish(self):
         """Return task, layout, the prior's factor and the bound at the end of the search."""
-        layout = Layout(self.task, *self._order) if self._is_rough else self.layout.copy()
+        layout = Layout(self.task) if self._is_rough else self.layout.copy()
         value, _, U = layout.value_and_gradient(self.task, FINAL_TOL)
         return self.task, layout, U, value
 
@@ -115,9 +111,7 @@ class NoisySearch:
 
     def finish(self):
         """Return task, layout, the prior's factor and the bound at the end of the search."""
-        is_euclidean = self.task.sparsity.metric == "euclidean"
-        order = (self._search.order, self._search.lengths) if is_euclidean else ()
-        layout = Layout(self.task, *order)
+        layout = Layout(self.task)
         value, _, U = layout.value_and_gradient(self.task, FINAL_TOL)
         return self.task, layout, U, value
 

@@ -4,7 +4,7 @@ import warnings
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import RegressorMixin, _fit_context
+from sklearn.base import _fit_context
 from sklearn.callback import with_callbacks
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
@@ -18,10 +18,11 @@ from ._covariance import default_kernel
 from ._inverse_cholesky import as_covariance, response_sums
 from ._neighbors import nearest_predecessors
 from ._response_search import ResponseSearch
+from ._scores import ScoredRegressorMixin
 from ._vecchia_prediction import JointPosterior, predict_locally
 
 
-class VecchiaGPRegressor(RegressorMixin, SparseGP):
+class VecchiaGPRegressor(ScoredRegressorMixin, SparseGP):
     r"""Gaussian-process regression with Gaussian noise for many points.
 
     The log likelihood of all values is replaced by the sum over j of the log density of value j
