@@ -257,6 +257,7 @@ def test_not_enough_memory():
     """What is needed, and what to lower."""
     from sparseprob.gp._base import check_gpu_memory
 
-    check_gpu_memory(1000, "lower n_neighbors")
+    (A,) = on_gpu(np.zeros(1))
+    check_gpu_memory(A, 1000, "lower n_neighbors")
     with pytest.raises(MemoryError, match=r"about 1000000.0 GB of GPU memory, .*lower n_neighbors"):
-        check_gpu_memory(1e15, "lower n_neighbors")
+        check_gpu_memory(A, 1e15, "lower n_neighbors")

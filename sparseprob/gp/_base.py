@@ -11,6 +11,7 @@ from .._arrays import (
     compute_dtype,
     compute_namespace,
     is_array,
+    is_on_gpu,
     is_row_source,
     like,
     to_compute,
@@ -143,8 +144,13 @@ def center_and_scale(y, normalize):
     return float(y.mean()), scale if scale > 0 else 1.0
 
 
-def check_gpu_memory(n_bytes, advice):
-    """Refuse work on a GPU that takes more bytes than are free; advice says what to lower."""
+def check_gpu_memory(A, n_bytes, advice):
+    """Refuse work that takes more bytes than are free, if A is on a GPU; advice says what to lower.
+
+    The host says so itself.
+    """
+    if not is_on_gpu(A):
+        return
     import cupy
 
     free = cupy.cuda.runtime.memGetInfo()[0] + cupy.get_default_memory_pool().free_bytes()

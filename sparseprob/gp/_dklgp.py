@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .. import mpi
 from .._arrays import compute_namespace, like, to_compute
-from ._base import SparseGP, count_repeated
+from ._base import SparseGP, check_gpu_memory, count_repeated
 from ._covariance import Covariance, default_kernel
 from ._dklgp_prediction import JointLatent, Trained, predict_each
 from ._elbo import Pattern
@@ -57,6 +57,8 @@ class DKLGP(SparseGP):
         """Fit to all rows A (n, d) and targets of a likelihood; X and y are the caller's."""
         solver = self._chosen_solver(likelihood)
         self._check_sparsity(A)
+        n_entries = len(A) * (min(self.n_neighbors, len(A) - 1) + 1)
+        check_gpu_memory(A, 80 * n_entries, f"lower n_neighbors={self.n_neighbors}")
         self._keep_training(A, X)
         self._given, self._A = X, A
         kernel = default_kernel(A, variance) if self.kernel is None else self.kernel

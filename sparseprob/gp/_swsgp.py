@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from .. import mpi
 from .._arrays import compute_namespace, to_compute
 from ._adam import Adam
-from ._base import SparseGP
+from ._base import SparseGP, check_gpu_memory
 from ._covariance import Covariance, default_kernel
 from ._inducing import NeighborSearch, exact_nearest, initial_inputs, local_means, spacing
 from ._swsgp_bound import Batch, Spread, local_bound, local_moments
@@ -23,6 +23,7 @@ _START_DEVIATION = 0.1  # of q(u), in deviations of y
 _AT_BOUND = 1e-6
 _MOST_LOG = 30.0  # of a parameter of the likelihood
 _LAST_EPOCHS = 3  # over which the bound has to settle
+_MATRICES = 12  # of neighbors by neighbors that a point of a batch takes on a GPU
 
 
 class SWSGP(SparseGP):
@@ -99,6 +100,11 @@ class SWSGP(SparseGP):
             units |= {"theta": 1.0, "noise": 1.0}
         self._adam = Adam(units)
         self._search = NeighborSearch(min(self.n_neighbors, n_inducing))
+        check_gpu_memory(
+            A,
+            _MATRICES * 8 * min(self.batch_size, n) * min(self.n_neighbors, n_inducing) ** 2,
+            f"lower batch_size={self.batch_size} or n_neighbors={self.n_neighbors}",
+        )
 
     def _scales(self, A):
         """Lengthscales (d,) that `Covariance.scale` divides by."""

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .. import mpi
 from .._arrays import compute_namespace, like, to_compute
-from ._base import SparseGP, center_and_scale
+from ._base import SparseGP, center_and_scale, check_gpu_memory
 from ._covariance import default_kernel
 from ._inverse_cholesky import as_covariance, response_sums
 from ._neighbors import nearest_predecessors
@@ -42,8 +42,8 @@ class VecchiaGPRegressor(ScoredRegressorMixin, SparseGP):
         `normalize_y`; learned unless `optimize_kernel` is False.
     n_neighbors : int, default=30
         How many earlier values each value is conditioned on; a prediction is on twice as many.
-    ordering : {"maximin", "maximin-approximate", "random", "coordinate", "given"}, \
-            default="maximin"
+    ordering : str, default="maximin"
+        "maximin", "maximin-approximate", "random", "coordinate" or "given".
         Order of the points. "given" is that of the rows.
     solver : {"fisher", "lbfgs"}, default="fisher"
         Fisher scoring takes 5 to 15 iterations; L-BFGS more, of the same cost. Kernels that are
@@ -178,6 +178,8 @@ class VecchiaGPRegressor(ScoredRegressorMixin, SparseGP):
         A, target = self._check_training(X, y)
         self._y_mean, self._y_scale = center_and_scale(target, self.normalize_y)
         target = (target - self._y_mean) / self._y_scale
+        n_entries = len(A) * (min(self.n_neighbors, len(A) - 1) + 1)
+        check_gpu_memory(A, 16 * n_entries, f"lower n_neighbors={self.n_neighbors}")
         self._keep_training(A, X)
         self.y_train_ = self._like_given(target, X)
         kernel = default_kernel(A, float(target.var())) if self.kernel is None else self.kernel
