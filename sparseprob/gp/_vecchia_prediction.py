@@ -3,6 +3,7 @@
 import numpy as np
 from scipy.sparse.linalg import spsolve_triangular
 
+from .. import mpi
 from .._arrays import compute_namespace, to_numpy
 from ._inverse_cholesky import as_csc, count_failed
 from ._neighbors import nearest_predecessors, nearest_training
@@ -70,7 +71,8 @@ class JointPosterior:
             *terms, noise, _SHARE * covariance.variance, n,
             indptr, indices, 0, q, data, failed,
         )  # fmt: skip
-        count_failed(failed)
+        with mpi.each_rank_alone():  # ranks may predict different numbers of times
+            count_failed(failed)
         data, indices, indptr = (to_numpy(part) for part in (data, indices, indptr))
         columns = as_csc(data, indices, indptr, (n + q, q)).tocsr()
         self._lower = columns[n:].T.tocsr()  # of the factor among the points, transposed
