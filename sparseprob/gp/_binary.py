@@ -31,7 +31,9 @@ class BinaryClassifierMixin(ScoredClassifierMixin):
                 "wrap the estimator in sklearn.multiclass.OneVsRestClassifier."
             )
         if len(classes) < 2:
-            raise ValueError(f"{type(self).__name__} needs rows of two classes, got one class.")
+            raise ValueError(
+                f"{type(self).__name__} needs rows of two classes, got one class only."
+            )
         is_own = is_array(y) and not isinstance(y, np.ndarray)
         self.classes_ = like(classes, y) if is_own else classes
         return super()._check_training(X, np.searchsorted(classes, labels).astype(np.float64))

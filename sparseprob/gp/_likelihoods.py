@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays import compute_namespace, is_array, like, to_numpy
+from .._arrays import compute_namespace, is_array, like
 
 _LOG_2PI = log(2 * pi)
 _LEAST_CURVATURE = 1e-8
@@ -42,10 +42,6 @@ class Likelihood:
 
     def take(self, rows):
         """Return the likelihood of some of the rows."""
-        return self
-
-    def on_host(self):
-        """Return the likelihood with its arrays as NumPy."""
         return self
 
     def start(self):
@@ -303,10 +299,6 @@ class Poisson(Likelihood):
             return self
         exposure = like(self.exposure, rows) if is_array(rows) else self.exposure
         return replace(self, exposure=exposure[rows])
-
-    def on_host(self):
-        """Return the likelihood with its arrays as NumPy."""
-        return replace(self, exposure=to_numpy(self.exposure))
 
     def _exposure(self, f):
         return self.exposure if np.ndim(self.exposure) == 0 else like(self.exposure, f)

@@ -1,23 +1,18 @@
 """Two classes, each point seeing few inducing inputs (Tran, Milios, Michiardi & Filippone)."""
 
-import numpy as np
 from sklearn.base import _fit_context
 from sklearn.callback import with_callbacks
-from sklearn.utils import assert_all_finite
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import column_or_1d
 
-from .. import mpi
-from .._arrays import compute_namespace, is_array, like, to_compute, to_numpy
+from .._arrays import compute_namespace
+from ._binary import BinaryClassifierMixin
 from ._likelihoods import Bernoulli
-from ._scores import ScoredClassifierMixin
 from ._swsgp import SWSGP
 
 _START_VALUE = 1.5  # of the latent function where all labels are of the second class
 
 
-class SWSGPClassifier(ScoredClassifierMixin, SWSGP):
+class SWSGPClassifier(BinaryClassifierMixin, SWSGP):
     r"""Gaussian process classification with inducing inputs, of which a point sees the nearest.
 
     The probability of the second class is :math:`\sigma(f(x))`, where f has a Gaussian process as
@@ -131,11 +126,6 @@ class SWSGPClassifier(ScoredClassifierMixin, SWSGP):
         self.optimize_kernel = optimize_kernel
         self.random_state = random_state
 
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = False
-        return tags
-
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y):
@@ -185,35 +175,7 @@ class SWSGPClassifier(ScoredClassifierMixin, SWSGP):
         """
         A = self._check_queries(X)
         second = self._probability(A) > 0.5
-        classes = to_compute(self.classes_) if is_array(self.classes_) else self.classes_
-        if classes.dtype.kind not in "fiub" or not is_array(X):
-            return to_numpy(classes)[to_numpy(second).astype(np.int64)]
-        xp = compute_namespace(A)
-        return like(xp.asarray(classes)[second.astype(np.int64)], X)
-
-    def _check_training(self, X, y):
-        """Return all rows and labels 0 and 1 of all ranks; sets ``classes_``."""
-        if y is None:
-            return super()._check_training(X, None)
-        with mpi.errors_together():
-            labels = self._check_labels(y)
-        classes = np.unique(np.concatenate(mpi.all_gather(np.unique(labels))))
-        if len(classes) != 2:
-            raise ValueError(
-                "Only binary classification is supported. The type of the target is multiclass."
-                if len(classes) > 2
-                else f"{type(self).__name__} needs rows of two classes, got one class only."
-            )
-        is_own = is_array(y) and not isinstance(y, np.ndarray)
-        self.classes_ = like(classes, y) if is_own else classes
-        return super()._check_training(X, np.searchsorted(classes, labels).astype(np.float64))
-
-    def _check_labels(self, y):
-        labels = column_or_1d(to_numpy(y) if is_array(y) else y, warn=True)
-        if labels.dtype.kind == "f":
-            assert_all_finite(labels, input_name="y")
-        check_classification_targets(labels)
-        return labels
+        return self._labels(second, X)
 
     def _probability(self, A):
         return Bernoulli(self.link).predictive(*self._latent_moments(A))[0]
