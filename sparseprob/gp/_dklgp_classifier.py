@@ -46,10 +46,12 @@ class DKLGPClassifier(BinaryClassifierMixin, DKLGP):
     --------
     >>> import numpy as np
     >>> from sparseprob.gp import DKLGPClassifier
-    >>> X = np.random.default_rng(0).random((300, 2))
-    >>> labels = np.where(np.sin(9 * X[:, 0]) > X[:, 1], "sea", "land")
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.random((300, 2))
+    >>> height = X[:, 1] - np.sin(9 * X[:, 0]) + 0.5 * rng.standard_normal(300)
+    >>> labels = np.where(height < 0, "sea", "land")
     >>> model = DKLGPClassifier(n_neighbors=15).fit(X, labels)
-    >>> model.predict([[0.2, 0.1], [0.5, 0.9]])
+    >>> model.predict([[0.2, 0.1], [0.7, 0.9]])
     array(['sea', 'land'], dtype='<U4')
     >>> bool(model.predict_proba([[0.2, 0.1]])[0, 1] > 0.9)
     True
