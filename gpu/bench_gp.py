@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 from _report import ROOT, print_table, row, write_json
 
+from sparseprob._covariance import Covariance
 from sparseprob._kernels import kernels
 from sparseprob.gp import (
     SWSGPRegressor,
@@ -24,7 +25,6 @@ from sparseprob.gp import (
     nearest_predecessors,
     sic_factor,
 )
-from sparseprob.gp._covariance import Covariance
 from sparseprob.gp._elbo import Bound, Pattern, Patterns
 from sparseprob.gp._inducing import exact_nearest
 from sparseprob.gp._laplace import laplace_start

@@ -14,8 +14,9 @@ from sklearn.gaussian_process.kernels import (
     WhiteKernel,
 )
 
+from sparseprob._covariance import Covariance
 from sparseprob._kernels._covariance_numba import cross_row, derivative_products, fill_lower
-from sparseprob.gp._covariance import Covariance, default_kernel
+from sparseprob.gp._covariance import default_kernel
 
 KERNELS = [
     ConstantKernel(2.0) * Matern([0.1, 0.2, 0.3], nu=1.5),

@@ -12,9 +12,9 @@ from reference_gp_elbo import (
 )
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 
+from sparseprob._covariance import Covariance
 from sparseprob._kernels import _elbo_numba as kernel
 from sparseprob.gp import ball_sparsity, maximin_order, nearest_predecessors
-from sparseprob.gp._covariance import Covariance
 from sparseprob.gp._elbo import Bound, Pattern, Patterns, entries_of
 from sparseprob.gp._likelihoods import Bernoulli, Gaussian, Poisson, StudentT
 from sparseprob.gp._patterns import Sparsity, all_ancestors, ball_ancestors, first_points

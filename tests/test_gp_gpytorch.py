@@ -18,8 +18,9 @@ from sklearn.base import clone
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ExpSineSquared
 
+from sparseprob._covariance import Covariance
 from sparseprob.gp import SWSGPRegressor, VecchiaGPRegressor, sic_factor, vecchia_loglik
-from sparseprob.gp._covariance import Covariance, read_covariance
+from sparseprob.gp._covariance import read_covariance, read_sum
 
 gpytorch = pytest.importorskip("gpytorch")
 torch = pytest.importorskip("torch")
@@ -132,7 +133,7 @@ def test_shared_fixed_and_constrained_parameters(X):
 
 def test_written_kernels_keep_the_precision_of_the_given_one(X):
     kernel = gk.ScaleKernel(gk.RBFKernel())
-    written = Covariance.from_kernel(kernel, 3).with_theta(np.log([2.0, 0.5])).kernel()
+    written = read_sum(kernel, 3).with_theta(np.log([2.0, 0.5])).kernel()
     assert {p.dtype for p in written.parameters()} == {torch.float32}
     assert_allclose([written.outputscale.item(), written.base_kernel.lengthscale.item()], [2, 0.5])
 

@@ -10,10 +10,10 @@ import reference_gp as reference
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, Matern, RationalQuadratic
 
+from sparseprob._covariance import Covariance
 from sparseprob._kernels import _inverse_cholesky_numba as factor_kernels
 from sparseprob._kernels import _response_numba as response_kernels
 from sparseprob.gp import sic_factor, vecchia_loglik
-from sparseprob.gp._covariance import Covariance
 
 KERNELS = [
     ConstantKernel(2.0) * Matern([0.3, 0.4, 0.5], nu=1.5),

@@ -17,9 +17,9 @@ from sklearn.gaussian_process.kernels import (
 )
 
 from sparseprob._arrays import to_numpy
+from sparseprob._covariance import Covariance
 from sparseprob._kernels import _local_bound_numba as compiled
 from sparseprob.gp import SWSGPClassifier, SWSGPRegressor, _inducing, _swsgp_bound, _swsgp_union
-from sparseprob.gp._covariance import Covariance
 from sparseprob.gp._likelihoods import Gaussian
 from sparseprob.gp._swsgp_bound import JITTER, Batch, Spread, local_bound
 from sparseprob.gp._swsgp_union import union_bound

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from .. import mpi
 from .._arrays import compute_namespace, like, to_compute
 from ._base import SparseGP, check_gpu_memory, count_repeated
-from ._covariance import Covariance, default_kernel
+from ._covariance import default_kernel, read_sum
 from ._dklgp_prediction import JointLatent, Trained, predict_each
 from ._elbo import Pattern
 from ._inverse_cholesky import as_csc
@@ -70,7 +70,7 @@ class DKLGP(SparseGP):
             A,
             target,
             likelihood,
-            Covariance.from_kernel(kernel, A.shape[1]),
+            read_sum(kernel, A.shape[1]),
             sparsity,
             self.ancestors,
             float(self.nugget),

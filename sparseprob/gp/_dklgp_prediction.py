@@ -6,8 +6,8 @@ import numpy as np
 
 from .. import mpi
 from .._arrays import compute_namespace, like, to_numpy
+from .._covariance import Covariance
 from .._kernels import kernels
-from ._covariance import Covariance
 from ._elbo import Pattern, n_buffers
 from ._inverse_cholesky import as_csc, count_failed
 from ._neighbors import nearest_training

@@ -10,7 +10,7 @@ import torch
 from gpytorch import kernels
 
 from .. import mpi
-from ._covariance import (
+from .._covariance import (
     MATERN_12,
     MATERN_32,
     MATERN_52,

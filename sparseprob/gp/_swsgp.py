@@ -11,7 +11,7 @@ from .. import mpi
 from .._arrays import compute_namespace, to_compute
 from ._adam import Adam
 from ._base import SparseGP, check_gpu_memory
-from ._covariance import Covariance, default_kernel
+from ._covariance import default_kernel, read_sum
 from ._inducing import NeighborSearch, exact_nearest, initial_inputs, local_means, spacing
 from ._swsgp_bound import Batch, Spread, local_bound, local_moments
 from ._swsgp_union import union_bound, union_moments
@@ -73,9 +73,7 @@ class SWSGP(SparseGP):
         """Set the arrays that are trained, and what trains them."""
         xp, n = compute_namespace(A), len(A)
         kernel = default_kernel(A, self._prior_variance(target))
-        self._covariance = Covariance.from_kernel(
-            kernel if self.kernel is None else self.kernel, A.shape[1]
-        )
+        self._covariance = read_sum(kernel if self.kernel is None else self.kernel, A.shape[1])
         self._likelihood = likelihood
         self._rng = check_random_state(self.random_state)
         self._rng = np.random.RandomState(mpi.broadcast(int(self._rng.randint(2**31 - 1))))
@@ -211,7 +209,7 @@ class SWSGP(SparseGP):
         return Z, mean, scale[:, None] if scale.ndim == 1 else scale, Spread(self.covariance)
 
     def _fitted_covariance(self):
-        return Covariance.from_kernel(self.kernel_, self.n_features_in_)
+        return read_sum(self.kernel_, self.n_features_in_)
 
     def _latent_moments(self, A):
         """Posterior mean and variance (q,) of the values at rows A, each from its neighbors."""

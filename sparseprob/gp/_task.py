@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from .._arrays import compute_namespace, to_numpy
-from ._covariance import Covariance
+from .._covariance import Covariance
 from ._elbo import Bound
 from ._likelihoods import Likelihood
 from ._patterns import Sparsity, all_ancestors, ball_ancestors
