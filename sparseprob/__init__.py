@@ -11,6 +11,7 @@ from .mpi import distributed, row_slice, row_sum
 __version__ = "0.1.0"
 
 _SUBPACKAGES = (
+    "bandits",
     "callbacks",
     "channel",
     "datasets",

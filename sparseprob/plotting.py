@@ -1,10 +1,17 @@
-"""Pictures of fitted models: dictionaries, learning curves, inferred causes."""
+"""Pictures of fitted models: dictionaries, learning curves, inferred causes, regret."""
 
 import numpy as np
 
 from ._arrays import to_numpy
+from ._plotting_bandits import BatchDisplay, RegretDisplay
 
-__all__ = ["DictionaryDisplay", "HistoryDisplay", "InferenceDisplay"]
+__all__ = [
+    "BatchDisplay",
+    "DictionaryDisplay",
+    "HistoryDisplay",
+    "InferenceDisplay",
+    "RegretDisplay",
+]
 
 _CURVES = {
     "lower_bound": "free energy per row (nats)",
