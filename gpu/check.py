@@ -16,13 +16,14 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests")]
 
 from _report import print_table, row, write_json
-from instances import INSTANCES
+from instances import INSTANCES, POLICIES
 from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.gaussian_process.kernels import RBF
 
 from sparseprob import dictionary, recovery, sketch
 from sparseprob._kernels import kernels
 from sparseprob.callbacks import Checkpoint
-from sparseprob.datasets import make_bars, on_gpu
+from sparseprob.datasets import make_bars, make_rkhs_bandit, on_gpu
 from sparseprob.dictionary._states import build_state_table
 
 FLOAT64, FLOAT32 = 1e-10, 2e-3  # a fit of a few iterations in single precision
@@ -134,6 +135,29 @@ def _differences_of_processes(host, device, X):
     for ours, theirs in zip(found, expected, strict=True):
         assert isinstance(ours, cupy.ndarray), f"{name} left the GPU"
         yield difference(ours, theirs)
+
+
+def check_bandits():
+    """Run every policy on both devices; compare its picks and its posterior."""
+    drawn = make_rkhs_bandit(400, 2, random_state=0)
+    noise = 0.1 * np.random.default_rng(0).normal(size=130)
+    problem = {"noise_variance": 0.01, "max_evals": 120, "random_state": 0}
+    for given in POLICIES:
+        name, runs = type(given).__name__, []
+        if name == "AdaBKB":  # searches a box, on the host
+            continue
+        for X in (drawn.X, cupy.asarray(drawn.X)):
+            policy = clone(given).set_params(kernel=RBF(0.2), **problem).initialize(X)
+            while policy.n_evals_ < 120 and len(batch := policy.ask()):
+                policy.tell(batch, drawn.f[batch.indices] + noise[batch.ids])
+            runs.append(policy)
+        host, device = runs
+        assert isinstance(device.mean_, cupy.ndarray), f"mean_ of {name} left the GPU"
+        differ = (host.history_["index"] != device.history_["index"]).sum()
+        yield row(f"{name}: picks of 120 that differ, GPU and CPU", int(differ), 0)
+        worst = max(difference(getattr(device, n), getattr(host, n))
+                    for n in ("mean_", "posterior_std_"))  # fmt: skip
+        yield row(f"{name}: posterior, GPU = CPU", worst, 1e-8)
 
 
 def check_sketches():
@@ -309,7 +333,7 @@ def _selected(arrays, table):
 
 PARTS = {
     "recovery": check_recovery, "sketches": check_sketches, "estimators": check_estimators,
-    "gp": check_gaussian_processes,
+    "gp": check_gaussian_processes, "bandits": check_bandits,
 }  # fmt: skip
 
 

@@ -14,8 +14,8 @@ from ._cross_covariance import CrossCovariance
 
 _CHUNK, _GPU_CHUNK = 512, 65536  # rows whose covariances are held at a time, by a thread
 _SPARE = 64  # columns allocated at a time
-_FIRST, _GROWTH = 32, 4  # rows brought up to date at a time, the best first
-_MANY = 2**21  # multiplications that are shared out to threads
+_FIRST, _GROWTH = 64, 2  # rows brought up to date at a time, the best first
+_MANY = 2**24  # multiplications that are shared out to threads
 _FEWEST = 8192  # rows whose coordinates are kept at least
 
 
@@ -130,7 +130,7 @@ class CandidateScores:
         """Return the products (n, k) of coordinates with V (m, k)."""
         self._restore(model)
         if self.is_dense:
-            return self.W[:, : len(V)] @ V.astype(self.W.dtype, copy=False)
+            return self._dense_times(V.astype(self.W.dtype, copy=False))
         out = compute_namespace(self.X).empty((len(self.X), V.shape[1]))
         weights = model.G @ V
 
@@ -140,6 +140,13 @@ class CandidateScores:
         size = _GPU_CHUNK if is_on_gpu(self.X) else _CHUNK
         over_chunks(on_chunk, self.X, size, np.dtype(np.float64))
         return out
+
+    def _dense_times(self, V):
+        if not is_on_gpu(self.W):
+            return self.W[:, : len(V)] @ V
+        padded = compute_namespace(V).zeros((self.W.shape[1], V.shape[1]), dtype=V.dtype)
+        padded[: len(V)] = V
+        return self.W @ padded  # there a part of W would be copied first
 
     def add_column(self, model, point, column):
         """Take in the direction by which `model` was just extended by a point (1, d)."""
@@ -170,9 +177,10 @@ class CandidateScores:
         """Note the start of a batch; `keep` if `return_to_start` may follow."""
         self.start = (self.leverage.copy(), self.applied.copy()) if keep else None
 
-    def return_to_start(self):
-        """Take the evaluations since the start of the batch out of the leverages."""
-        self.leverage[:], self.applied[:] = self.start
+    def return_to_start(self, n_start):
+        """Take the members of the chain from `n_start` on, those of the batch, out again."""
+        late = self.applied > n_start
+        self.leverage[late], self.applied[late] = (a[late] for a in self.start)
         self.best = None
 
     def push(self, model, u, beta):
@@ -211,17 +219,15 @@ class CandidateScores:
         if self._rows is None:
             self._rows = np.empty(len(self.X), dtype=np.int64)
         n_stale = loops.stale_above(self.bounds, self.applied, n_chain, value, self._rows)
-        rows = self._rows[:n_stale].copy()
-        falling = -self.bounds[rows]
-        order = np.argsort(falling, kind="stable")
-        rows, falling = rows[order], falling[order]
-        first, size = 0, _FIRST
-        while first < len(rows):
-            block = rows[first : first + size]
+        rows, size = self._rows[:n_stale].copy(), _FIRST
+        while len(rows):
+            order = np.arange(len(rows))
+            if len(rows) > size:
+                order = np.argpartition(-self.bounds[rows], size)
+            block, rows = rows[order[:size]], rows[order[size:]]
             self._refresh(model, block, beta)
-            value = max(value, self.bounds[block].max())
-            first, size = first + size, size * _GROWTH
-            rows = rows[: np.searchsorted(falling, -value, side="right")]
+            value, size = max(value, self.bounds[block].max()), size * _GROWTH
+            rows = rows[self.bounds[rows] >= value]
         return loops.top(self.bounds)
 
     def _refresh(self, model, rows, beta):
@@ -247,7 +253,8 @@ class CandidateScores:
             self._slot[:], self._n_pooled, missing = -1, 0, rows
         first, stop = self._n_pooled, self._n_pooled + len(missing)
         if self._pool is None or self._pool.shape[1] != m or len(self._pool) < stop:
-            old, self._pool = self._pool, np.empty((max(1024, 2 * stop), m))
+            size = max(1024, stop, min(2 * stop, largest))
+            old, self._pool = self._pool, np.empty((size, m))
             if first:
                 self._pool[:first] = old[:first]
         if len(missing):

@@ -22,7 +22,7 @@ class CrossCovariance:
         self._terms = None
         if kernel.terms is not None:
             xp, terms = compute_namespace(points), kernel.terms
-            inverse = xp.asarray(1.0 / terms.lengthscales)
+            inverse = xp.ascontiguousarray(xp.asarray(1.0 / terms.lengthscales))
             scaled = xp.ascontiguousarray((points[None] * inverse[:, None]).transpose(0, 2, 1))
             arrays = (xp.asarray(a) for a in (terms.kinds, terms.variances, terms.shapes))
             self._terms = (*arrays, inverse, scaled)

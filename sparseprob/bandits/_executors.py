@@ -49,7 +49,7 @@ class Guarded:
 
 
 def _number(y):
-    if isinstance(y, (str, bytes)) or getattr(y, "ndim", 0):
+    if isinstance(y, (str, bytes)) or getattr(y, "shape", None):
         raise TypeError(f"the objective must return a number, got {y!r}")
     value = float(y)
     if not math.isfinite(value):
@@ -111,7 +111,7 @@ def n_workers(executor):
         if found:
             return int(found)
     client = getattr(executor, "_client", None)  # of dask
-    return sum(client.ncores().values()) if hasattr(client, "ncores") else os.cpu_count() or 1
+    return sum(client.ncores().values()) if client is not None else os.cpu_count() or 1
 
 
 def _serial(guarded, points):

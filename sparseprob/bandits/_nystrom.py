@@ -14,7 +14,6 @@ from sklearn.gaussian_process.kernels import RBF
 from sklearn.metrics import r2_score
 from sklearn.utils import assert_all_finite, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import column_or_1d
 
 from .. import mpi
 from .._arrays import (
@@ -33,6 +32,7 @@ from ._distinct_rows import distinct_rows, uniform_by_content
 from ._kernel import KernelFunction
 from ._kernel_fit import fit_kernel
 from ._sparse_posterior import SparsePosterior
+from ._targets import checked_target, checked_weights
 
 _N_PILOT = 200  # rows of the first, uniform dictionary
 _N_HYPER = 500  # rows that kernel parameters are learned from
@@ -76,7 +76,7 @@ class NystromGPRegressor(
         The kernel, with parameters learned if so asked.
     dictionary_ : array of shape (m0, n_features)
         In the library of X.
-    dictionary_indices_ : int64 ndarray of shape (m0,)
+    dictionary_indices_ : int64 array of shape (m0,)
         Their rows; under `distributed` counted through the ranks.
     leverage_ : array of shape (n_samples,)
         Posterior variances of the rows over lam, in the library of X.
@@ -172,11 +172,13 @@ class NystromGPRegressor(
         """
         with mpi.errors_together():
             A = self._rows(X, reset=True)
-            target, weights = self._check_target(A, y), self._check_weights(A, sample_weight)
+            target, weights = checked_target(A, y), checked_weights(A, sample_weight)
         xp = compute_namespace(A)
         first, order, group = distinct_rows(A, weights)
         if mpi.row_max(len(first)) < 1:
-            raise ValueError("All rows have weight 0; give at least one a positive sample_weight.")
+            raise ValueError(
+                "All rows have zero weight; give at least one a positive sample_weight."
+            )
         points, counts = A[first], xp.bincount(group, weights[order], len(first))
         sums = xp.bincount(group, (weights * target)[order], len(first))
         numbers = to_numpy(first) + sum(mpi.all_gather(len(A))[: mpi.rank()])
@@ -189,7 +191,7 @@ class NystromGPRegressor(
         self.effective_dimension_ = float(mpi.row_sum(weights @ leverage))
         self.leverage_ = self._like_given(leverage, X)
         self.dictionary_ = self._like_given(self._model.cross.points, X)
-        self.dictionary_indices_ = self._model.indices
+        self.dictionary_indices_ = like(self._model.indices, X if is_array(X) else np.empty(0))
         self._n_features_out = self._model.n_components
         self._state = {
             name: to_numpy(getattr(self._model, name)) for name in ("G", "ratios", "inverse")
@@ -256,33 +258,6 @@ class NystromGPRegressor(
                 "an earlier one; name that."
             )
         return kept
-
-    def _check_target(self, A, y):
-        if y is None:
-            return compute_namespace(A).zeros(len(A))
-        y = to_numpy(y) if is_array(y) else np.asarray(y)
-        y = column_or_1d(y, warn=True)
-        y = y.astype(np.float64) if y.dtype.kind not in "fiub" else y
-        assert_all_finite(y, input_name="y")
-        if len(y) != len(A):
-            raise ValueError(
-                f"X has {len(A)} rows but y has {len(y)}; give one target for each row."
-            )
-        return compute_namespace(A).asarray(y, dtype=np.float64)
-
-    def _check_weights(self, A, sample_weight):
-        xp = compute_namespace(A)
-        if sample_weight is None:
-            return xp.ones(len(A))
-        weights = to_numpy(sample_weight) if is_array(sample_weight) else np.asarray(sample_weight)
-        weights = weights.astype(np.float64)
-        if weights.shape != (len(A),):
-            raise ValueError(
-                f"sample_weight.shape == {weights.shape}, expected {(len(A),)}: one weight a row."
-            )
-        if not (np.isfinite(weights).all() and (weights >= 0).all()):
-            raise ValueError("sample_weight must be finite and not negative.")
-        return xp.asarray(weights)
 
     def _rows(self, X, *, reset, method="fit"):
         """Return X as an (n, d) array in double precision, finite."""

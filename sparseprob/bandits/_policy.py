@@ -219,11 +219,28 @@ class Policy(PolicyAnswers, PolicySetup):
         ids = np.sort(ids)
         ids = ids[~log["absorbed"][ids] & (log["status"][ids] != PENDING)]
         log["absorbed"][ids] = True
-        told = ids[log["status"][ids] == TOLD]
-        indices, values = log["index"][told], self._inside(log["y"][told])
+        taken = ids[(log["status"][ids] == TOLD) | self._fails_again(ids)]
+        indices, values = log["index"][taken], self._inside(log["y"][taken])
+        values[np.isnan(values)] = self._worst()
         self._ledger.absorb(indices, self._points(indices), values)
         if self._ledger.n_absorbed:
-            self._learn(indices, values, bool(rebuild or len(told) < len(ids)))
+            self._learn(indices, values, bool(rebuild or (log["status"][ids] == FAILED).any()))
+
+    def _fails_again(self, ids):
+        """Which evaluations failed at a candidate that had failed before.
+
+        One failure may be an accident, and is left out. A candidate that fails again would be
+        asked for forever, since nothing is learned of it: it gets the worst value there is.
+        """
+        log = self._ledger.log
+        failed = log["status"] == FAILED
+        _, first = np.unique(log["index"][failed], return_index=True)
+        return failed[ids] & ~np.isin(ids, np.flatnonzero(failed)[first])
+
+    def _worst(self):
+        """The worst value so far in the units of the model, 0 before there is any."""
+        values = self._inside(self._ledger.log["y"][self._ledger.log["status"] == TOLD])
+        return values.min() if len(values) else 0.0
 
     def _inside(self, y):
         """Feedback in the units of the model: to be maximized, scaled."""

@@ -76,7 +76,7 @@ def _check(f, n_evals, callback, timeout):
         raise TypeError(f"callback must be a function of the policy or None, got {callback!r}.")
     if not isinstance(n_evals, Integral) or isinstance(n_evals, bool) or n_evals < 1:
         raise ValueError(f"n_evals must be a positive whole number, got {n_evals!r}.")
-    if timeout is not None and not (isinstance(timeout, Real) and timeout > 0):
+    if timeout is not None and not (isinstance(timeout, Real) and float(timeout) > 0):
         raise ValueError(f"timeout must be a positive number of seconds or None, got {timeout!r}.")
 
 

@@ -179,7 +179,7 @@ class _Writer:
             )
         name = f"a{len(self.arrays)}"
         self.arrays[name] = array
-        node = {"array": name, "library": library}
+        node: dict = {"array": name, "library": library}
         if isinstance(value, np.generic):
             node["scalar"] = True
         if library == "torch":
@@ -194,7 +194,7 @@ class _Writer:
                 "file; use pickle."
             )
         if isinstance(value, tuple):
-            items = [self.reference(v, f"{where}.{k}") for k, v in value._asdict().items()]
+            items = [self.reference(v, f"{where}[...]") for v in value]
             return {"named": _name(type(value)), "values": items}
         state = value.__getstate__()
         state = {} if state is None else state

@@ -2,6 +2,7 @@
 
 import warnings
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 from sklearn.exceptions import FitFailedWarning
@@ -80,7 +81,7 @@ class BanditSearchCV(RandomizedSearchCV):
     multimetric_ : bool
     classes_ : ndarray of shape (n_classes,)
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of str
 
     See Also
     --------
@@ -103,6 +104,7 @@ class BanditSearchCV(RandomizedSearchCV):
     True
     """
 
+    _checked_cv_orig: Any  # of scikit-learn, the folds of a fit
     _parameter_constraints = RandomizedSearchCV._parameter_constraints | {
         "policy": [Policy, None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
@@ -148,6 +150,11 @@ class BanditSearchCV(RandomizedSearchCV):
         self.batch_size = batch_size
         self.n_initial = n_initial
         self.n_candidates = n_candidates
+
+    @property
+    def n_features_in_(self):
+        """Number of features seen in `fit`, where the best estimator tells it."""
+        return super().n_features_in_
 
     def _check_input_parameters(self, X, y, split_params):
         """Draw the folds once: scores of different batches are compared."""

@@ -41,14 +41,15 @@ class SearchSpace:
         self.settings, points = [], []
         widths = [sum(dim.width for dim in dims) for dims in parts]
         for number, (dims, quantiles) in enumerate(zip(parts, blocks, strict=True)):
-            kind = _APART * (np.arange(len(parts)) == number)
-            for row in quantiles:
-                values, coordinates = _setting(dims, row)
-                inner = [np.full(width, 0.5) for width in widths]
-                inner[number] = coordinates
-                self.settings.append(values)
-                points.append(np.concatenate([*inner, kind[: len(parts) * (len(parts) > 1)]]))
-        self._keep_distinct(np.array(points))
+            columns = [dim.at(q) for dim, q in zip(dims, quantiles.T, strict=True)]
+            names = [dim.name for dim in dims]
+            values = zip(*(column for column, _ in columns), strict=True) if names else [()]
+            self.settings += [dict(zip(names, row, strict=True)) for row in values]
+            inner = [np.full((len(quantiles), width), 0.5) for width in widths]
+            inner[number] = np.hstack([np.empty((len(quantiles), 0)), *(c for _, c in columns)])
+            kind = np.tile(_APART * (np.arange(len(parts)) == number), (len(quantiles), 1))
+            points.append(np.hstack([*inner, kind[:, : len(parts) * (len(parts) > 1)]]))
+        self._keep_distinct(np.concatenate(points))
         if self.is_whole or len(parts) > 1:
             self._shuffle(rng)
 
@@ -87,10 +88,13 @@ class _Numbers:
     def __init__(self, name, values):
         self.name, self.values, self.size = name, values, len(values)
 
-    def at(self, quantile):
-        """Return the value at a quantile and its coordinates."""
-        place = min(int(quantile * self.size), self.size - 1)
-        return self.values[place], [place / max(self.size - 1, 1)]
+    def at(self, quantiles):
+        """Return the values at quantiles, a list, and their coordinates (n, width)."""
+        places = self._places(quantiles)
+        return [self.values[place] for place in places], places[:, None] / max(self.size - 1, 1)
+
+    def _places(self, quantiles):
+        return np.minimum((quantiles * self.size).astype(np.int64), self.size - 1)
 
 
 class _Categories(_Numbers):
@@ -100,9 +104,9 @@ class _Categories(_Numbers):
         super().__init__(name, values)
         self.width = self.size if self.size > 1 else 0
 
-    def at(self, quantile):
-        place = min(int(quantile * self.size), self.size - 1)
-        return self.values[place], _APART * (np.arange(self.width) == place)
+    def at(self, quantiles):
+        places = self._places(quantiles)
+        return [self.values[p] for p in places], _APART * (places[:, None] == np.arange(self.width))
 
 
 class _Distribution:
@@ -117,12 +121,12 @@ class _Distribution:
             getattr(distribution, "dist", None), "pmf"
         )
 
-    def at(self, quantile):
-        value = self.distribution.ppf(quantile)
+    def at(self, quantiles):
+        values = self.distribution.ppf(quantiles)
         if not self.is_discrete:
-            return value, [quantile]
-        ends = self.distribution.cdf(value - 1), self.distribution.cdf(value)
-        return int(value), [float(np.mean(ends))]
+            return list(values), quantiles[:, None]
+        ends = self.distribution.cdf(values - 1) + self.distribution.cdf(values)
+        return values.astype(np.int64).tolist(), 0.5 * ends[:, None]
 
 
 def _every(dims):
@@ -138,10 +142,3 @@ def _spread(dims, n, rng):
     sobol = qmc.Sobol(max(len(dims), 1), rng=np.random.default_rng(rng.randint(2**31 - 1)))
     points = sobol.random(2 ** int(np.ceil(np.log2(n))))[:n]
     return np.clip(points[:, : len(dims)], 1e-9, 1 - 1e-9)
-
-
-def _setting(dims, quantiles):
-    found = [dim.at(q) for dim, q in zip(dims, quantiles, strict=True)]
-    values = {dim.name: value for dim, (value, _) in zip(dims, found, strict=True)}
-    coordinates = [np.asarray(c, dtype=float) for _, c in found]
-    return values, np.concatenate(coordinates) if coordinates else np.empty(0)

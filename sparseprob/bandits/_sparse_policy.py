@@ -165,9 +165,7 @@ class SparsePolicy(Policy):
     def _draw(self):
         """Draw from all evaluated candidates; return which of them are kept."""
         ledger = self._ledger
-        leverages = self._model.leverages_at(
-            self._on_device(ledger.points), self._model.start_inverse
-        )
+        leverages = self._model.start_leverages(self._on_device(ledger.points))
         self._n_draws += 1
         kept, fallback = draw(
             ledger.indices, ledger.counts, to_numpy(leverages), self.qbar, self._seed, self._n_draws
@@ -210,7 +208,8 @@ class SparsePolicy(Policy):
         if self._is_flushed or scores.start is None:
             return False
         model.return_to_start()
-        scores.return_to_start()
+        scores.return_to_start(model.n_start)
+        model.forget_evaluated(self._n_evaluated)
         points = self._on_device(ledger.points)
         for slot in range(self._n_evaluated, len(points)):
             point = points[slot : slot + 1]
@@ -218,12 +217,12 @@ class SparsePolicy(Policy):
             if column is None:
                 return False
             scores.add_column(model, point, column)
-        slots, W = ledger.slots(self._picks), model.rows(points)
-        for slot in slots:
-            scores.push(model, model.pick(W[slot]), 0.0)
+        picked = points[compute_namespace(points).asarray(ledger.slots(self._picks))]
+        for w in model.rows(picked):
+            scores.push(model, model.pick(w), 0.0)
         log = ledger.log
         values = self._inside(log["y"][log["batch"] == self._picked_in])
-        model.learn(points[slots], values)
+        model.learn(picked, values)
         self._n_covered = len(points)
         self._warn_of_size(len(points))
         return True

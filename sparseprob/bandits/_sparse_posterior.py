@@ -3,6 +3,8 @@
 After Calandriello, Carratino, Lazaric, Valko & Rosasco (2020), in whitened coordinates.
 """
 
+from typing import Any
+
 import numpy as np
 
 from .._arrays import compute_namespace
@@ -49,6 +51,9 @@ class SparsePosterior:
     def __init__(self, kernel, lam):
         self.kernel, self.lam = kernel, lam
         self.indices = np.empty(0, dtype=np.int64)
+        self._W: Any = None  # coordinates and leverages of evaluated points
+        self._leverages: Any = None
+        self._n_applied = 0
 
     @property
     def n_components(self):
@@ -72,6 +77,7 @@ class SparsePosterior:
         self.ratios, self.h = precision / self.lam, (h @ Q) / xp.sqrt(precision)
         self.B, self.inverse = xp.eye(self.n_components), xp.eye(self.n_components)
         self.chain, self.n_chain, self._n_updates = xp.zeros((64, self.n_components)), 0, 0
+        self.forget_evaluated(0)
         self.start_batch()
 
     def _moments(self, E, points, counts, sums):
@@ -122,6 +128,7 @@ class SparsePosterior:
         self.B, self.inverse, self.start_B, self.start_inverse = (
             _with_one(A) for A in (self.B, self.inverse, self.start_B, self.start_inverse)
         )
+        self._W = xp.concatenate([self._W, xp.zeros((len(self._W), 1))], axis=1)
         chain = xp.zeros((len(self.chain), m + 1))
         chain[: self.n_chain, :m] = self.chain[: self.n_chain]
         self.chain = chain
@@ -181,6 +188,31 @@ class SparsePosterior:
     def leverages_at(self, X, inverse=None):
         """Return the leverages (n,) of points."""
         return self.leverages(self.rows(X), self.kernel.diag(X) / self.lam, inverse)
+
+    def start_leverages(self, points):
+        """Return the leverages (q,) of evaluated points when the batch started.
+
+        Points are those of the last call, and new ones behind them.
+        """
+        xp, known = compute_namespace(points), len(self._W)
+        if self.n_start > self._n_applied:
+            changes = (self._W @ self.chain[self._n_applied : self.n_start].T) ** 2
+            self._leverages = xp.maximum(self._leverages - changes.sum(axis=1), _FLOOR)
+        self._n_applied = self.n_start
+        if len(points) > known:
+            W, prior = self.rows(points[known:]), self.kernel.diag(points[known:]) / self.lam
+            new = self.leverages(W, prior, self.start_inverse)
+            self._W = xp.concatenate([self._W, W])
+            self._leverages = xp.concatenate([self._leverages, new])
+        return self._leverages
+
+    def forget_evaluated(self, first):
+        """Forget what is known of evaluated points from `first` on."""
+        xp = compute_namespace(self.G)
+        if not first:
+            self._W, self._leverages = xp.zeros((0, self.n_components)), xp.zeros(0)
+            self._n_applied = 0
+        self._W, self._leverages = self._W[:first], self._leverages[:first]
 
     def at(self, X, weights):
         """Return means and leverages (n,) of points, from the weights of the mean."""

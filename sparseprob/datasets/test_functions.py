@@ -10,18 +10,9 @@ import numpy as np
 from .._arrays import compute_dtype, compute_namespace, like, to_compute
 
 __all__ = [
-    "Ackley",
-    "BoxFunction",
-    "Branin",
-    "Griewank",
-    "Hartmann3",
-    "Hartmann6",
-    "Levy",
-    "Rastrigin",
-    "Rosenbrock",
-    "StyblinskiTang",
-    "UnitCubeFunction",
-]
+    "Ackley", "BoxFunction", "Branin", "Griewank", "Hartmann3", "Hartmann6", "Levy", "Rastrigin",
+    "Rosenbrock", "StyblinskiTang", "UnitCubeFunction",
+]  # fmt: skip
 
 
 class BoxFunction:
@@ -213,28 +204,15 @@ class Hartmann6(_Hartmann):
     array([-3.32237])
     """
 
-    _A = np.array(
-        [
-            [10.0, 3, 17, 3.5, 1.7, 8],
-            [0.05, 10, 17, 0.1, 8, 14],
-            [3, 3.5, 1.7, 10, 17, 8],
-            [17, 8, 0.05, 10, 0.1, 14],
-        ]
-    )
-    _P = 1e-4 * np.array(
-        [
-            [1312, 1696, 5569, 124, 8283, 5886],
-            [2329, 4135, 8307, 3736, 1004, 9991],
-            [2348, 1451, 3522, 2883, 3047, 6650],
-            [4047, 8828, 8732, 5743, 1091, 381],
-        ]
-    )
+    _A = np.array([[10.0, 3, 17, 3.5, 1.7, 8], [0.05, 10, 17, 0.1, 8, 14],
+                   [3, 3.5, 1.7, 10, 17, 8], [17, 8, 0.05, 10, 0.1, 14]])  # fmt: skip
+    _P = 1e-4 * np.array([[1312, 1696, 5569, 124, 8283, 5886], [2329, 4135, 8307, 3736, 1004, 9991],
+                          [2348, 1451, 3522, 2883, 3047, 6650], [4047, 8828, 8732, 5743, 1091, 381],
+                          ])  # fmt: skip
 
     def __init__(self):
-        optimizers = [
-            [0.20168951100670542, 0.15001069182345797, 0.47687397422189700,
-             0.27533243049405607, 0.31165161660011324, 0.65730053406562031],
-        ]  # fmt: skip
+        optimizers = [[0.20168951100670542, 0.15001069182345797, 0.47687397422189700,
+                       0.27533243049405607, 0.31165161660011324, 0.65730053406562031]]  # fmt: skip
         super().__init__([[0, 1]] * 6, optimizers, -3.3223680114155148)
 
 
