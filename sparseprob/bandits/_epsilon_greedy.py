@@ -5,7 +5,6 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.utils._param_validation import Interval
 
-from .._arrays import to_numpy
 from ._policy_docs import described
 from ._sparse_policy import SparsePolicy
 
@@ -109,15 +108,6 @@ class EpsilonGreedy(SparsePolicy):
         if rng.random() >= self.epsilon:
             return super()._select()  # the width is zero
         return self._look_up(int(rng.integers(self._candidates.total)))
-
-    def _look_up(self, index):
-        """Return a candidate with its mean and leverage, ready to be picked."""
-        model, point = self._model, self._on_device(self._candidates.points([index]))
-        W, prior = model.rows(point), self._kernel.diag(point) / self._lam
-        at_start = float(to_numpy(model.leverages(W, prior, model.start_inverse))[0])
-        self._pick_now = (index, W[0], at_start)
-        leverage = float(to_numpy(model.leverages(W, prior))[0])
-        return index, float(W[0] @ self._weights), leverage
 
     def _rule(self, start_leverage):
         return len(self._picks) >= self.batch_size

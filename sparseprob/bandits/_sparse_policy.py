@@ -94,6 +94,10 @@ class SparsePolicy(Policy):
     def _select(self):
         row, value = self._scores.top(self._model, self._beta)
         index, _ = self._candidates.best_of_ranks(value, self._candidates.offset + row)
+        return self._look_up(index)
+
+    def _look_up(self, index):
+        """Return a candidate with its mean and leverage, ready to be picked."""
         point = self._on_device(self._candidates.points([index]))
         xp, model = compute_namespace(point), self._model
         W, prior = model.rows(point), self._kernel.diag(point) / self._lam
