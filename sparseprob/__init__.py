@@ -25,6 +25,7 @@ _SUBPACKAGES = (
     "recovery",
     "rpca",
     "sketch",
+    "torch",
 )
 _LAZY = {"move_estimator_to": "_base"}
 
