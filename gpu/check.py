@@ -7,6 +7,7 @@ import argparse
 import sys
 import tempfile
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import cupy
@@ -174,6 +175,14 @@ def check_sketches():
         yield row(f"{type(sketcher).__name__}: GPU = CPU", difference(device, host), FLOAT64)
 
 
+def check_torch():
+    """Compress layers of networks on both devices, where torch is installed."""
+    if find_spec("torch") is not None:
+        from _check_torch import check_solvers
+
+        yield from check_solvers()
+
+
 def normal(rng, shape, dtype):
     """Random numbers, with an imaginary part if the type has one."""
     values = rng.normal(size=shape)
@@ -333,7 +342,7 @@ def _selected(arrays, table):
 
 PARTS = {
     "recovery": check_recovery, "sketches": check_sketches, "estimators": check_estimators,
-    "gp": check_gaussian_processes, "bandits": check_bandits,
+    "gp": check_gaussian_processes, "bandits": check_bandits, "torch": check_torch,
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Linear operators that are never formed: Kronecker products by products along the modes.
+"""Linear operators that are never formed, and the nearest ones to a given matrix.
 
 C. F. Van Loan, "The ubiquitous Kronecker product", J. Comput. Appl. Math. 123:85-100, 2000.
 """
@@ -6,16 +6,23 @@ C. F. Van Loan, "The ubiquitous Kronecker product", J. Comput. Appl. Math. 123:8
 import math
 
 import numpy as np
-from scipy.sparse.linalg import LinearOperator
 
-from ._arrays import compute_namespace, is_array, is_on_gpu, to_compute, to_numpy
+from ._array_operator import ArrayOperator, checked_array
+from ._arrays import compute_namespace, is_array, is_on_gpu, to_numpy
+from ._monarch import MonarchOperator, monarch_project
+from ._monarch_product import MonarchProduct
+from ._nearest_kronecker import nearest_kronecker
 
-__all__ = ["KroneckerOperator"]
+__all__ = [
+    "KroneckerOperator",
+    "MonarchOperator",
+    "MonarchProduct",
+    "monarch_project",
+    "nearest_kronecker",
+]
 
-_MAX_DENSE = 10**8  # entries that to_dense() forms without being forced
 
-
-class KroneckerOperator(LinearOperator):
+class KroneckerOperator(ArrayOperator):
     r"""The Kronecker product :math:`A_1 \otimes \dots \otimes A_K`, known by its factors.
 
     With x the entries of a tensor X in C order, A x holds the entries of
@@ -71,73 +78,6 @@ class KroneckerOperator(LinearOperator):
         shape = (math.prod(self.output_shape), math.prod(self.input_shape))
         super().__init__(np.result_type(*self.factors), shape)
 
-    def matvec(self, x):
-        """Return A x.
-
-        Parameters
-        ----------
-        x : array of shape (N,) or (N, 1)
-
-        Returns
-        -------
-        array of shape (M,) or (M, 1)
-        """
-        return self._on_gpu(x, self.shape[1]) if self.is_on_gpu else super().matvec(x)
-
-    def matmat(self, X):
-        """Return A X.
-
-        Parameters
-        ----------
-        X : array of shape (N, T)
-
-        Returns
-        -------
-        array of shape (M, T)
-        """
-        return self._on_gpu(X, self.shape[1]) if self.is_on_gpu else super().matmat(X)
-
-    def rmatvec(self, x):
-        """Return the adjoint of A times x.
-
-        Parameters
-        ----------
-        x : array of shape (M,) or (M, 1)
-
-        Returns
-        -------
-        array of shape (N,) or (N, 1)
-        """
-        return self.H.matvec(x) if self.is_on_gpu else super().rmatvec(x)
-
-    def rmatmat(self, X):
-        """Return the adjoint of A times X.
-
-        Parameters
-        ----------
-        X : array of shape (M, T)
-
-        Returns
-        -------
-        array of shape (N, T)
-        """
-        return self.H.matmat(X) if self.is_on_gpu else super().rmatmat(X)
-
-    def dot(self, x):
-        """Return A times a vector, a matrix, a number or another operator.
-
-        Parameters
-        ----------
-        x : array, number or LinearOperator
-
-        Returns
-        -------
-        array or LinearOperator
-        """
-        if self.is_on_gpu and is_array(x) and x.ndim > 0:
-            return self._on_gpu(x, self.shape[1])
-        return super().dot(x)
-
     def column(self, j):
         """Return one column.
 
@@ -172,33 +112,12 @@ class KroneckerOperator(LinearOperator):
         xp = compute_namespace(self.factors[0])
         return outer([(xp.abs(F) ** 2).sum(axis=0) for F in self.factors]).ravel()
 
-    def to_dense(self, force=False):
-        """Return the whole matrix.
-
-        Parameters
-        ----------
-        force : bool, default=False
-            Form it even if it has more than 1e8 entries.
-
-        Returns
-        -------
-        array of shape (M, N)
-
-        Raises
-        ------
-        ValueError
-            If the matrix is large and `force` is not set.
-        """
-        if math.prod(self.shape) > _MAX_DENSE and not force:
-            raise ValueError(
-                f"The matrix of shape {self.shape} has more than {_MAX_DENSE:.0e} entries; use "
-                "products with the operator, or to_dense(force=True)."
-            )
+    def _dense(self):
         xp = compute_namespace(self.factors[0])
         dense = self.factors[0]
         for F in self.factors[1:]:
             dense = xp.kron(dense, F)
-        return dense.astype(self.dtype)
+        return dense
 
     def _matmat(self, X):
         tensor = X.T.reshape(-1, *self.input_shape)
@@ -206,19 +125,6 @@ class KroneckerOperator(LinearOperator):
 
     def _rmatmat(self, X):
         return self.H._matmat(X)
-
-    def _matvec(self, x):
-        return self._matmat(x.reshape(-1, 1))[:, 0]
-
-    def _rmatvec(self, x):
-        return self.H._matvec(x)
-
-    def _on_gpu(self, X, n_rows):
-        """Multiply a CuPy array, which scipy's own checks would not let through."""
-        if X.ndim not in (1, 2) or X.shape[0] != n_rows:
-            raise ValueError(f"dimension mismatch: {self.shape}, {tuple(X.shape)}")
-        X = to_compute(X)
-        return self._matvec(X) if X.ndim == 1 else self._matmat(X)
 
     def _adjoint(self):
         return KroneckerOperator([F.conj().T for F in self.factors])
@@ -236,23 +142,10 @@ def check_factors(factors):
         )
     if len(factors) == 0:
         raise ValueError("factors is empty; give at least one 2-D array.")
-    checked = tuple(_checked(F, f"factor {k}") for k, F in enumerate(factors))
+    checked = tuple(checked_array(F, f"factor {k}") for k, F in enumerate(factors))
     if len({is_on_gpu(F) for F in checked}) > 1:
         raise ValueError("Some factors are on the host and some on a GPU; move them together.")
     return checked
-
-
-def _checked(F, name):
-    F = to_compute(F)
-    if F.dtype.kind not in "fiubc" or F.dtype == np.float16:
-        raise TypeError(f"{name} has dtype {F.dtype}; pass float32, float64 or complex numbers.")
-    if F.ndim != 2 or 0 in F.shape:
-        raise ValueError(f"{name} has shape {tuple(F.shape)}; expected a matrix with entries.")
-    if F.dtype.kind not in "fc":
-        F = F.astype(np.float64)
-    if not compute_namespace(F).isfinite(F).all():
-        raise ValueError(f"{name} contains NaN or infinity; remove such entries first.")
-    return F
 
 
 def outer(vectors):

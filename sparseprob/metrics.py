@@ -4,7 +4,13 @@ import numpy as np
 
 from ._arrays import to_numpy
 
-__all__ = ["nmse", "peak_signal_to_noise_ratio", "support_recovery_rate", "symbol_error_rate"]
+__all__ = [
+    "linear_cka",
+    "nmse",
+    "peak_signal_to_noise_ratio",
+    "support_recovery_rate",
+    "symbol_error_rate",
+]
 
 _AT_ONCE = 2**16  # symbols compared with the constellation
 
@@ -150,6 +156,58 @@ def peak_signal_to_noise_ratio(image_true, image_test, *, data_range=1.0):
         )
     error = float(np.mean((a - b) ** 2))
     return float("inf") if error == 0 else float(10 * np.log10(data_range**2 / error))
+
+
+def linear_cka(X, Y):
+    r"""Similarity of two representations of the same samples: linear centered kernel alignment.
+
+    Parameters
+    ----------
+    X, Y : array of shapes (n_samples, p) and (n_samples, q)
+        What two networks, or two layers, make of the samples; real or complex.
+
+    Returns
+    -------
+    float
+        :math:`\|Y_c^* X_c\|_F^2 / (\|X_c^* X_c\|_F \|Y_c^* Y_c\|_F)` of the centered arrays, from 0
+        to 1. Rotations, scales and shifts of either do not change it.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of samples differ, or all samples are represented alike.
+
+    References
+    ----------
+    See [Kornblith2019]_.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sparseprob.metrics import linear_cka
+    >>> X = np.random.default_rng(0).normal(size=(50, 4))
+    >>> round(linear_cka(X, 3 * X[:, ::-1] + 1), 12)
+    1.0
+    """
+    A, B = (np.asarray(to_numpy(Z)) for Z in (X, Y))
+    if A.ndim != 2 or B.ndim != 2 or len(A) != len(B):
+        raise ValueError(
+            f"X and Y must be matrices with as many rows, got shapes {A.shape} and {B.shape}."
+        )
+    A, B = (Z.astype(np.result_type(Z, np.float64), copy=False) for Z in (A, B))
+    A, B = A - A.mean(axis=0), B - B.mean(axis=0)
+    power = _cross_norm(A, A) * _cross_norm(B, B)
+    if not power > 0:
+        raise ValueError("All samples are represented alike; similarity is not defined.")
+    return _cross_norm(A, B) ** 2 / power
+
+
+def _cross_norm(A, B):
+    """Return the norm of B^* A by the smaller of the two ways to compute it."""
+    if A.shape[1] * B.shape[1] <= len(A) ** 2:
+        return float(np.linalg.norm(B.conj().T @ A))
+    inner = (A @ A.conj().T) * (B @ B.conj().T).T
+    return float(np.sqrt(max(inner.sum().real, 0.0)))
 
 
 def _pair(a, b):

@@ -1,12 +1,14 @@
-"""Pictures of fitted models: dictionaries, learning curves, inferred causes, regret."""
+"""Pictures of fitted models: dictionaries, curves, inferred causes, regret, compression."""
 
 import numpy as np
 
 from ._arrays import to_numpy
 from ._plotting_bandits import BatchDisplay, RegretDisplay
+from ._plotting_compression import CompressionDisplay
 
 __all__ = [
     "BatchDisplay",
+    "CompressionDisplay",
     "DictionaryDisplay",
     "HistoryDisplay",
     "InferenceDisplay",

@@ -16,6 +16,7 @@ from sparseprob.bandits import (
 )
 from sparseprob.datasets import ZCAWhitening
 from sparseprob.dictionary import (
+    KSVD,
     BinarySparseCoding,
     DiscreteSparseCoding,
     GaussianSparseCoding,
@@ -53,6 +54,7 @@ INSTANCES = [
     MixtureOfPoissons(3, counts="any", max_iter=5, tol=0, random_state=0),
     MaximalCausesAnalysis(3, max_iter=5, tol=0, random_state=0),
     MaximumMagnitudeCausesAnalysis(3, max_iter=5, tol=0, random_state=0),
+    KSVD(3, max_iter=5, tol=0, random_state=0),
     ZCAWhitening(),
     OnlineRobustPCA(2, max_iter=3, random_state=0),
     RobustPCA(solver="admm", tol=1e-4, max_iter=2000, random_state=0),

@@ -9,7 +9,11 @@ import pytest
 
 import sparseprob
 
-MODULES = ["sparseprob", *(f"sparseprob.{name}" for name in sparseprob._SUBPACKAGES)]
+MODULES = [
+    "sparseprob",
+    *(f"sparseprob.{name}" for name in sparseprob._SUBPACKAGES),
+    *(f"sparseprob.torch.{name}" for name in sparseprob.torch._SUBPACKAGES),
+]
 HEAVY = ("torch", "cupy", "pyro", "gpytorch", "matplotlib", "mpi4py.MPI")
 # What numpydoc asks that does not suit us: extended summaries, see-also and examples everywhere,
 # types on properties, and one-line descriptions of parameters whose name and shape say it all.
@@ -46,6 +50,13 @@ def test_import_loads_nothing_heavy(module):
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_bridge_names_what_to_install_without_torch():
+    program = "import sys; sys.modules['torch'] = None; import sparseprob.torch"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    expected = "sparseprob.torch needs PyTorch, which is not installed; run pip install 'sparseprob"
+    assert expected in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("found", list(public_objects()))

@@ -1,4 +1,4 @@
-"""The command line: ``sparseprob demo | learn | denoise | inpaint | background | info``."""
+"""Commands: ``sparseprob demo | learn | denoise | inpaint | background | compress | info``."""
 
 import argparse
 import sys
@@ -21,13 +21,13 @@ def main(arguments=None):
     int
         Exit status: 0, 1 for an error, 130 after Ctrl-C.
     """
-    from . import _background, _demo, _images, _info, _learn
+    from . import _background, _compress, _demo, _images, _info, _learn
 
     parser = argparse.ArgumentParser(prog="sparseprob", description="Probabilistic sparse coding.")
     parser.add_argument("--version", action="version", version=f"sparseprob {__version__}")
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (_demo, _learn, _images, _background, _info):
+    for module in (_demo, _learn, _images, _background, _compress, _info):
         module.add_parser(commands)
     options = parser.parse_args(arguments)
     try:

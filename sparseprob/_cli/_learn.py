@@ -141,7 +141,7 @@ _HINTS = {"values": "; write --values=-1,0,1"}  # argparse takes -1,0,1 for an o
 def run(options):
     """Learn from the rows of this rank; rank 0 writes model and report."""
     _check_targets(options)
-    with _ranks():
+    with ranks():
         with mpi.errors_together():
             X, part = _rows(options)
         model = _model(options)
@@ -154,7 +154,7 @@ def run(options):
             _finish(options, model, X)
 
 
-def _ranks():
+def ranks():
     """Distribute over MPI ranks when the program was started by an MPI launcher."""
     launched = any(int(os.environ.get(name) or 0) > 1 for name in _LAUNCHED)
     return mpi.distributed() if launched else contextlib.nullcontext()

@@ -16,6 +16,7 @@ _CAPTIONS = {
     "atoms.png": "The learned atoms. Each has a grey scale of its own; middle grey is zero.",
     "learning_curve.png": "Free energy, a lower bound of the log-likelihood, and the parameters. "
     "While the temperature is above 1 the posterior is flattened on purpose.",
+    "layers.png": "The relative error of each layer, and its size after over its size before.",
     "denoised.png": "Part of a photograph, with noise of 25 grey levels, and denoised.",
     "patches.png": "Some rows, their posterior means, and the causes inferred, with probabilities.",
 }
@@ -111,6 +112,18 @@ def draw_images(path, images):
     return [(path.name, _save(figure, path))]
 
 
+def draw_compression(path, report):
+    """Write the picture of a compression report; return name and bytes like `draw`."""
+    try:
+        import matplotlib
+    except ImportError:
+        return []
+    matplotlib.use("Agg")
+    from ..plotting import CompressionDisplay
+
+    return [(path.name, _save(CompressionDisplay(report).plot().figure_, path))]
+
+
 def _save(figure, path):
     import matplotlib.pyplot as plt
 
@@ -121,14 +134,15 @@ def _save(figure, path):
 
 
 # ---------------------------------------------------------------- report
-def write_html(path, title, model, figures, pictures, introduction):
-    """Write one self-contained page: no scripts, nothing fetched."""
+def write_html(path, title, model, figures, pictures, introduction, *, more=""):
+    """Write one self-contained page: no scripts, nothing fetched; `more` is HTML of its own."""
     page = _PAGE.format(
         title=html.escape(title),
         introduction=html.escape(introduction),
         figures=_table(figures),
         pictures="\n".join(_picture(*picture) for picture in pictures)
         or "<p>No pictures: matplotlib is not installed.</p>",
+        more=more,
         parameters=_table(_parameters(model)),
         name=type(model).__name__,
         version=__version__,
@@ -184,6 +198,9 @@ table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
 th {{ font-weight: 500; text-align: left; padding: .3rem 2.5rem .3rem 0; color: var(--soft); }}
 td {{ text-align: right; padding: .3rem 0; }}
 tr {{ border-bottom: 1px solid var(--line); }}
+.layers th, .layers td {{ text-align: left; padding-right: 1.5rem; }}
+.layers .number {{ text-align: right; }}
+li {{ color: var(--soft); font-size: .9rem; }}
 details td {{ font-family: ui-monospace, monospace; font-size: .85rem; }}
 summary {{ cursor: pointer; }}
 footer {{ margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .8rem; }}
@@ -196,6 +213,7 @@ footer {{ margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .8re
 {figures}
 <h2>Pictures</h2>
 {pictures}
+{more}
 <details><summary>All parameters of {name}</summary>{parameters}</details>
 <footer>sparseprob {version}, {date}</footer>
 </main>

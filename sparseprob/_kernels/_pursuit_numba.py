@@ -122,8 +122,9 @@ def _correlations(G, b0, support, x, k, b):
     for p in range(n_pieces):
         start = _PIECE * (p if k % 2 == 0 else n_pieces - 1 - p)
         stop = min(start + _PIECE, N)
-        piece = b[start:stop]
-        piece[:] = b0[start:stop]
+        piece, source = b[start:stop], b0[start:stop]
+        for j in range(len(piece)):  # faster than an assignment of slices
+            piece[j] = source[j]
         i = 0
         while i + 8 <= k:
             _subtract_eight(G, support, x, i, start, stop, piece)
@@ -215,9 +216,16 @@ def _extend(G, b0, support, x, L, z, row, k, j):
     L[k, : k + 1] = row[: k + 1]
     support[k] = j
     z[k] = correlation / row[k].real
-    x[: k + 1] = z[: k + 1]
-    for i in range(k, -1, -1):
+    solve_transposed(L, z, k + 1, x)
+    return z[k].real * z[k].real + z[k].imag * z[k].imag
+
+
+@njit(**_options)
+def solve_transposed(L, z, n, x):
+    """Write the solution x of L^H x = z for the first n rows and columns of a lower triangle."""
+    for i in range(n):
+        x[i] = z[i]
+    for i in range(n - 1, -1, -1):
         x[i] /= L[i, i].real
         for m in range(i):
             x[m] -= np.conj(L[i, m]) * x[i]
-    return z[k].real * z[k].real + z[k].imag * z[k].imag

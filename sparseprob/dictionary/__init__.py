@@ -4,6 +4,7 @@ from ._bsc import BinarySparseCoding
 from ._dsc import DiscreteSparseCoding
 from ._gsc import GaussianSparseCoding
 from ._images import estimate_noise, restore_image
+from ._ksvd import KSVD
 from ._mca import MaximalCausesAnalysis, MaximumMagnitudeCausesAnalysis
 from ._mop import MixtureOfPoissons
 from ._schedule import LinearSchedule
@@ -21,6 +22,7 @@ __all__ = [
     "BSC",
     "DSC",
     "GSC",
+    "KSVD",
     "MCA",
     "MMCA",
     "MOP",

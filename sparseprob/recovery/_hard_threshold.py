@@ -9,6 +9,7 @@ import array_api_compat
 import numpy as np
 
 from .._arrays import compute_namespace, is_array, like, to_compute
+from .._kernels import kernels
 
 
 def hard_threshold(x, n_nonzero, *, axis=None, out=None):
@@ -73,18 +74,13 @@ def largest(moduli, n_nonzero):
     xp, n_columns = compute_namespace(moduli), moduli.shape[1]
     if n_nonzero in (0, n_columns):
         return xp.full(moduli.shape, n_nonzero > 0)
-    smallest_kept = _nth_largest(xp, moduli, n_nonzero)
-    return _fill_ties(xp, moduli > smallest_kept, moduli == smallest_kept, n_nonzero)
-
-
-def _nth_largest(xp, moduli, n):
-    if xp is np:
-        place = moduli.shape[1] - n
-        return np.partition(moduli, place, axis=1)[:, place : place + 1]
-    from .._kernels._select_cupy import nth_largest  # CuPy's partition sorts
-
-    floating = moduli.dtype if moduli.dtype in (xp.float32, xp.float64) else xp.float64
-    return nth_largest(xp.ascontiguousarray(moduli, dtype=floating), n).astype(moduli.dtype)
+    if moduli.dtype in (xp.float32, xp.float64):
+        return kernels("select", moduli).largest(moduli, n_nonzero)
+    if xp is not np:
+        return largest(moduli.astype(xp.float64), n_nonzero)
+    place = n_columns - n_nonzero
+    smallest_kept = np.partition(moduli, place, axis=1)[:, place : place + 1]
+    return _fill_ties(np, moduli > smallest_kept, moduli == smallest_kept, n_nonzero)
 
 
 def largest_places(moduli, n_nonzero):

@@ -15,9 +15,24 @@ except ImportError as error:
     ) from error
 
 _SUBPACKAGES = ("calibration", "layers", "solvers")
-_LAZY = {"compress": "_compress", "CompressionReport": "_compression_report"}
+_LAZY = {
+    "compress": "_compress",
+    "CompressionReport": "_compression_report",
+    "apply_stf": "_straight_through",
+    "densify_": "_densify",
+    "freeze_stf": "_straight_through",
+}
 
-__all__ = ["CompressionReport", "calibration", "compress", "layers", "solvers"]
+__all__ = [
+    "CompressionReport",
+    "apply_stf",
+    "calibration",
+    "compress",
+    "densify_",
+    "freeze_stf",
+    "layers",
+    "solvers",
+]
 
 
 def __getattr__(name):

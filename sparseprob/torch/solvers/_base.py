@@ -15,6 +15,7 @@ class LayerSolver(BaseEstimator, ABC):
     """
 
     _needs_stats = True
+    _parameter_constraints: dict = {}
 
     @property
     def needs_calibration(self):
@@ -65,7 +66,7 @@ class LayerSolver(BaseEstimator, ABC):
                 "Monarch, Kronecker or DSFormer."
             )
         solution = self._solve(LayerProblem(weight, stats))
-        solution.method = type(self).__name__
+        solution.method = solution.method or type(self).__name__
         return solution
 
     def _check_shape(self, d_out, d_in):

@@ -3,10 +3,11 @@
 import warnings
 from functools import cached_property
 
+import array_api_compat
 import numpy as np
 
 from ..._arrays import compute_namespace, is_array, is_on_gpu, like
-from .._tensors import is_torch, solver_dtype, to_array
+from .._tensors import solver_dtype, to_array
 
 _MOST_DAMPING = 0.1
 
@@ -141,8 +142,7 @@ def check_weight(weight):
             f"weight must be of shape (d_out, d_in), got {tuple(weight.shape)}; unfold "
             "convolutions, as compress does."
         )
-    floating = weight.is_floating_point() if is_torch(weight) else weight.dtype.kind == "f"
-    if not floating:
+    if not array_api_compat.array_namespace(weight).isdtype(weight.dtype, "real floating"):
         raise TypeError(f"weight must hold real floating-point numbers, got {weight.dtype}.")
 
 
