@@ -13,6 +13,7 @@ from ._sparse_coding_numba import dot
 _options = {"cache": True, "error_model": "numpy"}
 _fused = {"fastmath": {"contract"}, **_options}
 _BLOCK = 128  # users whose sums are formed together, whatever the number of threads
+_TOGETHER = 16  # atoms whose share of one product is computed together
 _LARGE = 2**19  # numbers of a residual for which a second thread pays
 
 
@@ -243,8 +244,19 @@ def improve_atoms(D, C, B):
     C : C-contiguous float64 array of shape (k, k)
     B : C-contiguous float64 array of shape (k, d)
     """
-    for j in range(len(D)):
-        w = B[j] - np.dot(C[j], D) + C[j, j] * D[j]
-        length = np.sqrt(_square(w))
-        if C[j, j] > 0 and length > 0:
-            D[j] = w / length
+    k, d = D.shape
+    old, w = np.empty((_TOGETHER, d)), np.empty(d)
+    for first in range(0, k, _TOGETHER):
+        stop = min(first + _TOGETHER, k)
+        old[: stop - first] = D[first:stop]
+        W = B[first:stop] - np.dot(C[first:stop], D)
+        for j in range(first, stop):
+            w[:] = W[j - first]
+            for i in range(first, j):  # atoms that have changed since W was computed
+                _add(w, C[j, i], old[i - first])
+                _add(w, -C[j, i], D[i])
+            _add(w, C[j, j], D[j])
+            length = np.sqrt(_square(w))
+            if C[j, j] > 0 and length > 0:
+                for m in range(d):
+                    D[j, m] = w[m] / length

@@ -18,6 +18,8 @@ class StructuredLinear(nn.Module, ABC):
         Numbers of inputs and outputs.
     bias : bool, default=True
         Whether there is a bias.
+    device, dtype : torch.device and torch.dtype, default=None
+        Those of the parameters.
     """
 
     bias: nn.Parameter | None

@@ -20,13 +20,13 @@ class LayerSolution(ABC):
         Whether the solver ended by its own rule.
     damp : float, default=None
         Damping of the Gram matrix that was needed.
+    n_iter : int, default=None
+        Number of iterations; None means the length of the history.
 
     Attributes
     ----------
     method : str
         The solver, for reports; set by `LayerSolver.solve`.
-    n_iter : int
-        Number of iterations.
     """
 
     method = ""
