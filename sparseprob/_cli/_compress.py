@@ -231,5 +231,7 @@ class _Bar(logging.Handler):
     def emit(self, record):
         """Show a record of a layer."""
         if hasattr(record, "n_done"):
-            self.bar.console.print(record.getMessage(), highlight=False, markup=False)
+            self.bar.console.print(
+                record.getMessage(), highlight=False, markup=False, soft_wrap=True
+            )
             self.bar.update(self.task, completed=record.n_done, total=record.n_layers)

@@ -28,8 +28,7 @@ class KSVD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
     Minimizes :math:`\|X - Z D\|_F^2` over codes Z with at most `n_nonzero_coefs` entries a row that
     are not zero, and atoms D of unit length. Codes come from batch orthogonal matching pursuit
     [2]_; then each atom is fitted, with the coefficients of the rows that use it, to what the
-    others leave [1]_. A row keeps the code it has where matching pursuit finds a worse one, so
-    that the error never rises.
+    others leave [1]_. Batches of rows bring the atoms near before the first iteration [3]_.
 
     Parameters
     ----------
@@ -42,7 +41,7 @@ class KSVD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
     tol : float, default=1e-3
         The fit ends when an iteration lowers the error by no more than this share. 0 makes all
         iterations.
-    online_passes : int, default=2
+    online_passes : int, default=4
         Passes over the rows in batches, as by `partial_fit`, before the first iteration. A pass
         costs no more than one iteration and is worth many; 0 is plain K-SVD.
     batch_size : int, default=512
@@ -50,6 +49,9 @@ class KSVD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
     n_power_iterations : int, default=1
         Of each atom in each iteration. One is the approximate K-SVD of [2]_; with many, an atom
         becomes the leading singular vector.
+    monotone : bool, default=False
+        Whether a row keeps the code it has where matching pursuit, which is greedy, finds a worse
+        one. Then the error never rises, but the atoms fit codes that `transform` does not find.
     init : {"random", "svd"} or array of shape (n_components, n_features), default="random"
         Rows of X; or the leading right singular vectors of X and the rows they represent worst; or
         given atoms.
@@ -120,6 +122,7 @@ class KSVD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
         "online_passes": [Interval(Integral, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "n_power_iterations": [Interval(Integral, 1, None, closed="left")],
+        "monotone": ["boolean"],
         "init": [StrOptions({"random", "svd"}), "array-like"],
         "random_state": ["random_state"],
     }
@@ -131,9 +134,10 @@ class KSVD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
         n_nonzero_coefs=None,
         max_iter=30,
         tol=1e-3,
-        online_passes=2,
+        online_passes=4,
         batch_size=512,
         n_power_iterations=1,
+        monotone=False,
         init="random",
         random_state=None,
     ):
@@ -144,6 +148,7 @@ class KSVD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
         self.online_passes = online_passes
         self.batch_size = batch_size
         self.n_power_iterations = n_power_iterations
+        self.monotone = monotone
         self.init = init
         self.random_state = random_state
 
@@ -185,7 +190,9 @@ class KSVD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
             n_nonzero = self._n_nonzero(X)
             saved = None if resume_from is None else _checkpoint.load(resume_from)
         with one_blas_thread():
-            self._fit = KSVDFit(X, self.n_components, n_nonzero, self.n_power_iterations)
+            self._fit = KSVDFit(
+                X, self.n_components, n_nonzero, self.n_power_iterations, self.monotone
+            )  # fmt: skip
             if saved is not None:
                 self._resume(saved)
             done = len(self._fit.history)
@@ -214,7 +221,7 @@ class KSVD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
         """Improve the atoms with one batch of rows.
 
         The rows are coded; running moments of the codes, s <- (1 - eta) s + eta s_batch with
-        eta = (t + 1)^-0.8, then say how to improve one atom after the other [3]_. Codes of earlier
+        eta = (t + 1)^-0.6, then say how to improve one atom after the other [3]_. Codes of earlier
         batches are not revised. Atoms from `fit` count as ten batches.
 
         Parameters
@@ -318,7 +325,7 @@ class KSVD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
     def _fitted_attributes(self):
         fit = self._fit
         return {
-            "components_": like(fit.components, fit.rows),
+            "components_": like(fit.components.copy(), fit.rows),  # the fit goes on in place
             "error_": list(fit.history),
             "n_iter_": len(fit.history),
             "n_nonzero_coefs_": fit.n_nonzero,
@@ -350,7 +357,8 @@ class KSVD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
             codes[start + xp.arange(len(Y))[:, None], found[0]] = found[1]
 
         with one_blas_thread():
-            over_chunks(take, X, rows_at_once(len(D), is_on_gpu(X)), dtype)
+            n_rows = rows_at_once(len(D), self.n_nonzero_coefs_, is_on_gpu(X))
+            over_chunks(take, X, n_rows, dtype)
         return like(codes, X)
 
     def inverse_transform(self, X):

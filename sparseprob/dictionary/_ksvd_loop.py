@@ -18,7 +18,8 @@ from ._ksvd_online import OnlineAtoms
 from ._ksvd_start import completed, leading_directions, normalized, random_rows, worst_rows
 from ._statistics import checked_rows, squared_norms
 
-_CPU_NUMBERS, _GPU_NUMBERS = 2**18, 2**27  # correlations that are formed at a time
+_CPU_NUMBERS = 2**20  # correlations that a chunk of rows looks at, all atoms of a code counted
+_GPU_NUMBERS = 2**27  # correlations that are formed at a time
 
 
 class KSVDResult(NamedTuple):
@@ -104,6 +105,8 @@ class KSVDFit:
     rows : array or row source of shape (n, d)
         The rows of this rank.
     n_components, n_nonzero, n_power_iterations : int
+    monotone : bool, default=True
+        Whether a row keeps the code it has where matching pursuit finds a worse one.
 
     Attributes
     ----------
@@ -120,7 +123,7 @@ class KSVDFit:
         The first and last row.
     """
 
-    def __init__(self, rows, n_components, n_nonzero, n_power_iterations):
+    def __init__(self, rows, n_components, n_nonzero, n_power_iterations, monotone=True):
         n, d = rows.shape
         if n_nonzero > min(n_components, d):
             raise ValueError(
@@ -129,8 +132,9 @@ class KSVDFit:
             )
         self.rows, self.n_components = rows, n_components
         self.n_nonzero, self.n_power_iterations = n_nonzero, n_power_iterations
+        self.monotone = monotone
         self.xp, self.dtype = compute_namespace(rows), compute_dtype(rows)
-        self.batch_size = rows_at_once(n_components, is_on_gpu(rows))
+        self.batch_size = rows_at_once(n_components, n_nonzero, is_on_gpu(rows))
         self.residual = self.xp.empty((n, d), dtype=self.dtype)
         self.indices = self.xp.empty((n, n_nonzero), dtype=np.int32)
         self.values = self.xp.zeros((n, n_nonzero), dtype=self.dtype)
@@ -140,6 +144,8 @@ class KSVDFit:
     # ------------------------------------------------------------------ start
     def start(self, init, rng, *, n_passes=0, batch_size=512):
         """Choose the first atoms, maybe improve them batch by batch, and code all rows.
+
+        To be called once, as long as the residuals hold the rows.
 
         Parameters
         ----------
@@ -261,7 +267,7 @@ class KSVDFit:
             self.components[self.xp.asarray(unused[: len(worst)])] = worst
 
     def code(self):
-        """Code all rows by matching pursuit, where that is better than the codes they have."""
+        """Code all rows by matching pursuit; if monotone, where it beats the codes they have."""
         D = self.components
         coding, atoms = kernels("sparse_coding", D), kernels("atoms", D)
         G = D @ D.T
@@ -270,6 +276,8 @@ class KSVDFit:
             rows = slice(start, start + len(Y))
             squares = self.xp.asarray(self.squares[rows])
             new = coding.sparse_code(G, Y @ D.T, squares, self.n_nonzero)
+            if not self.monotone:
+                self.values[rows] = 0
             atoms.keep_better_codes(
                 Y, D, *new, self.indices[rows], self.values[rows], self.residual[rows]
             )
@@ -280,9 +288,9 @@ class KSVDFit:
         self.error = float(mpi.row_sum(np.array(float(squares.sum()))))
 
 
-def rows_at_once(n_atoms, on_gpu):
+def rows_at_once(n_atoms, n_nonzero, on_gpu):
     """Rows that are coded at a time."""
-    return max(16, (_GPU_NUMBERS if on_gpu else _CPU_NUMBERS) // n_atoms)
+    return max(16, _GPU_NUMBERS // n_atoms if on_gpu else _CPU_NUMBERS // (n_atoms * n_nonzero))
 
 
 def checked_atoms(init, shape):

@@ -13,7 +13,7 @@ from .._kernels._atoms_numba import improve_atoms
 from ._ksvd_start import worst_rows
 from ._statistics import squared_norms
 
-_POWER = 0.8  # step size (t + 1)^-power after t batches
+_POWER = 0.6  # step size (t + 1)^-power after t batches
 _TRUST = 10  # batches, as which atoms that are given count
 _UNUSED = 1e-6  # share of the mean energy of an atom
 
