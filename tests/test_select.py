@@ -11,7 +11,7 @@ KINDS = {
     "normal": lambda rng, shape: abs(rng.normal(size=shape)),
     "signed": lambda rng, shape: rng.normal(size=shape),
     "few values": lambda rng, shape: rng.integers(-1, 4, size=shape),
-    "many scales": lambda rng, shape: np.exp(25 * rng.normal(size=shape)),
+    "many scales": lambda rng, shape: np.exp(15 * rng.normal(size=shape)),
     "equal": lambda rng, shape: np.ones(shape),
     "half zero": lambda rng, shape: np.maximum(rng.normal(size=shape), 0),
     "infinite": lambda rng, shape: np.where(rng.random(shape) < 0.2, np.inf, rng.random(shape)),

@@ -16,7 +16,8 @@ _SLICE = 2**14  # entries of a long row that a block counts
 _KEYS = """
 __device__ __forceinline__ KEY key_of(REAL x) {
   union { REAL x; KEY k; } u;
-  u.x = x + (REAL)0;  // 0 for -0
+  u.x = x;  // no arithmetic, which may take the smallest numbers for zero
+  if (u.k == (KEY)1 << (BITS - 1)) u.k = 0;  // -0
   return u.k ^ ((u.k >> (BITS - 1)) ? ~(KEY)0 : (KEY)1 << (BITS - 1));
 }
 
@@ -46,9 +47,12 @@ extern "C" __global__ void short_rows(const REAL* x, bool* mask, long long size,
   long long at = (long long)blockIdx.x * blockDim.x + threadIdx.x;
   if (at >= size) return;
   int j = (int)(at % N), before = 0;
-  REAL own = x[at];
+  KEY own = key_of(x[at]);
   const REAL* row = x + (at - j);
-  for (int k = 0; k < N; ++k) before += row[k] > own || (row[k] == own && k < j);
+  for (int k = 0; k < N; ++k) {
+    KEY other = key_of(row[k]);
+    before += other > own || (other == own && k < j);
+  }
   mask[at] = before < n;
 }
 """
@@ -189,7 +193,7 @@ def _kernel(name, dtype):
     real, key, bits = {4: ("float", "unsigned int", 32), 8: ("double", "unsigned long long", 64)}[
         dtype.itemsize
     ]
-    code = _KEYS + _CODE[name] if name != "short_rows" else _SHORT_ROWS
+    code = _KEYS + _CODE[name]
     for word, meaning in (("REAL", real), ("KEY", key), ("BITS", str(bits))):
         code = code.replace(word, meaning)
     kernel = cupy.RawKernel(code, name)
