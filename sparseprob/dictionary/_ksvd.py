@@ -53,8 +53,8 @@ class KSVD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
         Whether a row keeps the code it has where matching pursuit, which is greedy, finds a worse
         one. Then the error never rises, but the atoms fit codes that `transform` does not find.
     init : {"random", "svd"} or array of shape (n_components, n_features), default="random"
-        Rows of X; or the leading right singular vectors of X and the rows they represent worst; or
-        given atoms.
+        Rows of X; or the leading right singular vectors of X, and, where these are too few, the
+        rows that `n_nonzero_coefs` of them represent worst; or given atoms.
     random_state : int, RandomState instance or None, default=None
         Seed of the choice of rows.
 

@@ -61,9 +61,9 @@ def ksvd(
     n_power_iterations : int, default=8
         Of each atom in each iteration.
     init : {"random", "svd"} or array of shape (n_components, d), default="random"
-        "random" takes rows of A; "svd" the `n_nonzero` leading right singular vectors, and then
-        what is left of the rows that they represent worst: its error is never larger than that of
-        the truncated singular value decomposition.
+        "random" takes rows of A; "svd" the leading right singular vectors, and where these are too
+        few, the rows that `n_nonzero` of them represent worst: its error is never larger than that
+        of the truncated singular value decomposition.
     rng : int or numpy.random.Generator, default=None
     tol : float, default=0.0
         End when an iteration lowers the error by no more than this share; 0 runs all iterations.
@@ -210,21 +210,23 @@ class KSVDFit:
         self.ends = [np.array(to_numpy(row)) for row in ends]
 
     def _singular_atoms(self, rng):
-        """Singular vectors, which all rows use at first, and rows that they represent worst."""
-        leading = leading_directions(self.residual, self.n_nonzero, self.batch_size)
-        self._set_components(leading)
+        """Singular vectors, the first of which all rows use, and rows these represent worst."""
+        n_rows, d = sum(mpi.all_gather(len(self.residual))), self.residual.shape[1]
+        n_directions = min(self.n_components, n_rows, d)
+        leading = leading_directions(self.residual, n_directions, self.batch_size)
+        self._set_components(leading[: self.n_nonzero])
         V = self.components
+
+        left = np.empty(len(self.residual))
 
         def take(start, Y, _):
             rows = slice(start, start + len(Y))
             self.values[rows] = Y @ V.T
-            rest[rows] = Y - self.values[rows] @ V
+            left[rows] = to_numpy(squared_norms(Y - self.values[rows] @ V))
 
-        rest = self.xp.empty_like(self.residual)
         with mpi.errors_together():
             over_chunks(take, self.residual, self.batch_size, self.dtype)
-        n_others = self.n_components - len(leading)
-        others = worst_rows(rest, to_numpy(squared_norms(rest)), n_others)
+        others = worst_rows(self.residual, left, self.n_components - len(leading))
         return completed(np.concatenate([leading, others]), self.n_components, rng)
 
     def _set_components(self, atoms):

@@ -52,12 +52,15 @@ def leading_directions(rows, n_directions, batch_size):
     return np.ascontiguousarray(vectors * np.where(largest < 0, -1.0, 1.0))
 
 
-def worst_rows(residual, squares, n_rows):
-    """Return the largest residuals of all ranks, of unit length, on the host; maybe fewer.
+def worst_rows(rows, squares, n_rows):
+    """Return the rows of all ranks with the largest residuals, of unit length; maybe fewer.
+
+    On the host.
 
     Parameters
     ----------
-    residual : array of shape (n, d)
+    rows : array of shape (n, d)
+        Rows, or the residuals themselves.
     squares : float64 array of shape (n,)
         Squared lengths of the residuals, on the host.
     n_rows : int
@@ -65,7 +68,7 @@ def worst_rows(residual, squares, n_rows):
     floor = np.finfo(np.float64).tiny
     worst = np.argsort(-squares, kind="stable")[:n_rows]
     worst = worst[squares[worst] > floor]
-    mine = to_numpy(residual[compute_namespace(residual).asarray(worst)]).astype(np.float64)
+    mine = to_numpy(rows[compute_namespace(rows).asarray(worst)]).astype(np.float64)
     found = mpi.all_gather((squares[worst], mine))
     lengths = np.concatenate([part[0] for part in found])
     candidates = np.concatenate([part[1] for part in found])

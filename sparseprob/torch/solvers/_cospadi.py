@@ -8,13 +8,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ... import mpi
-from ..._arrays import compute_namespace, like, to_numpy
+from ..._arrays import compute_namespace, like
 from ...dictionary._ksvd_loop import ksvd
 from .._tensors import to_array
 from ._base import LayerSolver
 from ._dictionary_solution import DictionarySolution, SharedDictionary
 from ._problem import LayerProblem, check_weight
-from ._whitening import atoms_of_weight, leading_vectors, whitened
+from ._whitening import atoms_of_weight, whitened
 
 _MASK = 1 / 16  # a bit of the mask of non-zeros against a stored number
 
@@ -223,7 +223,7 @@ class CoSpaDi(LayerSolver):
                 n_nonzero,
                 max_iter=self.max_iter,
                 n_power_iterations=self.n_power_iterations,
-                init=_leading_atoms(A, n_atoms, rng) if self.init == "svd" else self.init,
+                init=self.init,
                 rng=rng,
             )
         history = [float(error) / squares for error in found.history]
@@ -237,19 +237,6 @@ class CoSpaDi(LayerSolver):
                 "CoSpaDi needs statistics of the inputs of the layers; collect them with "
                 "collect_grams, or set whiten=False."
             )
-
-
-def _leading_atoms(A, n_atoms, rng):
-    """Return right singular vectors of A as rows; random rows of A where these are too few."""
-    xp = compute_namespace(A)
-    vectors = leading_vectors(A.astype(np.float64, copy=False).T, n_atoms).T
-    missing = n_atoms - len(vectors)
-    if missing <= 0:
-        return vectors
-    lengths = to_numpy(xp.linalg.norm(A, axis=1))
-    chosen = np.resize(rng.permutation(np.flatnonzero(lengths)), missing)
-    rows = A[xp.asarray(chosen)] / xp.asarray(lengths[chosen])[:, None]
-    return xp.concatenate([vectors, rows])
 
 
 def _check_group(weights):
