@@ -221,8 +221,8 @@ class KSVD(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
         """Improve the atoms with one batch of rows.
 
         The rows are coded; running moments of the codes, s <- (1 - eta) s + eta s_batch with
-        eta = (t + 1)^-0.6, then say how to improve one atom after the other [3]_. Codes of earlier
-        batches are not revised. Atoms from `fit` count as ten batches.
+        eta = (t + 1)^-0.6, then say how to improve one atom after the other, as Mairal and others
+        (2009) do. Codes of earlier batches are not revised. Atoms from `fit` count as ten batches.
 
         Parameters
         ----------
