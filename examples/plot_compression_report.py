@@ -24,12 +24,12 @@ parts = train_test_split(digits.data / 16, digits.target, test_size=0.3, random_
 X, X_test = (torch.tensor(part, dtype=torch.float32) for part in parts[:2])
 y, y_test = (torch.tensor(part) for part in parts[2:])
 
-widths = [64, 256, 256, 256, 256]
+widths = [64, 128, 128, 128, 128]
 layers = [
     nn.Sequential(nn.Linear(a, b), nn.ReLU()) for a, b in zip(widths, widths[1:], strict=False)
 ]
 model = nn.Sequential(*layers)
-model.append(nn.Linear(256, 10))
+model.append(nn.Linear(128, 10))
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
 for _ in range(30):
     for rows in torch.randperm(len(X)).split(64):
